@@ -1,0 +1,1 @@
+"""Kernels for CPUs: explicitly vectorised LLVM IR, compiled through llvmlite."""

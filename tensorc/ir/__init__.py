@@ -1,0 +1,1 @@
+"""The graph IR: sizes, types, interned nodes, graphs, and their text."""

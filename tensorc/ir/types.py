@@ -1,0 +1,118 @@
+"""Dtypes and tensor types."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+
+
+@dataclass(frozen=True, eq=False)
+class DType:
+    """One element type; compare by identity.  `name` is NumPy's, `short` is the IR's."""
+
+    name: str
+    short: str
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(self.name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element in memory."""
+        return self.numpy.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        return self.short[0] == "f"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.short[0] in "iu"
+
+    @property
+    def is_bool(self) -> bool:
+        return self.short == "bool"
+
+    def __str__(self) -> str:
+        return self.short
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return dtype, (self.name,)
+
+
+f16, f32, f64 = DType("float16", "f16"), DType("float32", "f32"), DType("float64", "f64")
+i8, i16, i32, i64 = DType("int8", "i8"), DType("int16", "i16"), DType("int32", "i32"), DType("int64", "i64")
+u8, boolean = DType("uint8", "u8"), DType("bool", "bool")
+
+DTYPES = (f16, f32, f64, i8, i16, i32, i64, u8, boolean)
+_BY_NAME = {spelling: d for d in DTYPES for spelling in (d.name, d.short)}
+
+
+def dtype(spec: object) -> DType:
+    """The DType of a name ('float32'), an IR spelling ('f32'), a NumPy dtype or a DType.  Raises TypeError."""
+    if isinstance(spec, DType):
+        return spec
+    found = _BY_NAME.get(spec) if isinstance(spec, str) else None
+    if found is None:
+        try:
+            found = _BY_NAME.get(np.dtype(spec).name)  # type: ignore[call-overload]
+        except TypeError:
+            found = None
+    if found is None:
+        raise TypeError(f"unknown dtype {spec!r}; known are {', '.join(d.name for d in DTYPES)}")
+    return found
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Dtype and shape of a tensor; sizes may be symbolic."""
+
+    dtype: DType
+    shape: tuple[Size, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def count(self) -> Size:
+        """How many elements."""
+        return dims.product(self.shape)
+
+    def with_shape(self, shape: Sequence[Size]) -> TensorType:
+        return TensorType(self.dtype, tuple(shape))
+
+    def with_dtype(self, dtype: DType) -> TensorType:
+        return TensorType(dtype, self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+def parse_type(text: str) -> TensorType:
+    """The type that `text` spells, such as `f32[n,784]`.  Raises ValueError."""
+    name, bracket, rest = text.strip().partition("[")
+    if name not in _BY_NAME or not bracket or not rest.endswith("]"):
+        raise ValueError(f"not a type: {text!r}")
+    return TensorType(_BY_NAME[name], tuple(dims.parse(d) for d in split_commas(rest[:-1])))
+
+
+def split_commas(text: str) -> list[str]:
+    """`text` cut at its top-level commas; nothing for blank text."""
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return [p.strip() for p in [*parts, text[start:]]] if text.strip() else []
