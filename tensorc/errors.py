@@ -1,0 +1,31 @@
+"""What can go wrong.  Every error is a `TensorcError`, and also the built-in that Python users would catch."""
+
+from __future__ import annotations
+
+
+class TensorcError(Exception):
+    """Base of all errors raised by tensorc."""
+
+
+class ShapeError(TensorcError, ValueError):
+    """Ranks or sizes that do not fit together."""
+
+
+class DTypeError(TensorcError, TypeError):
+    """A dtype an operation does not take."""
+
+
+class ArgumentError(TensorcError, ValueError):
+    """An argument outside its allowed values."""
+
+
+class IRError(TensorcError, ValueError):
+    """A graph or its text that is not valid."""
+
+
+class RewriteError(TensorcError, RuntimeError):
+    """A pass that broke its contract: changed a type, or did not settle."""
+
+
+class InternalError(TensorcError, RuntimeError):
+    """A fault of the compiler itself."""

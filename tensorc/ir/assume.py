@@ -1,0 +1,68 @@
+"""What a graph takes for granted of its symbolic sizes: that two of them are equal.
+
+Shape rules call `agree` where two sizes must be the same.  While a graph is being built nothing more happens;
+when it is closed, the pairs are collected and solved by substitution.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tensorc.errors import ShapeError
+from tensorc.ir import dims
+from tensorc.ir.dims import Dim, Size
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """Two sizes that an operation needs to be equal."""
+
+    left: Size
+    right: Size
+    where: str = ""
+
+
+_state = threading.local()
+
+
+@contextmanager
+def collecting() -> Iterator[list[tuple[Size, Size]]]:
+    """Within the block, pairs passed to `agree` that are not known to be equal are gathered."""
+    previous = getattr(_state, "pairs", None)
+    _state.pairs = pairs = []
+    try:
+        yield pairs
+    finally:
+        _state.pairs = previous
+
+
+def agree(a: Size, b: Size, what: str = "the sizes differ") -> Size:
+    """The common value of two sizes that must be equal, the known one if one is.  Raises ShapeError if they can't be."""
+    if a is b or a == b:
+        return a
+    difference = a - b
+    if isinstance(difference, int):
+        raise ShapeError(f"{what}: {a} and {b}")
+    pairs = getattr(_state, "pairs", None)
+    if pairs is not None:
+        pairs.append((a, b))
+    return a if isinstance(a, int) else b if isinstance(b, int) else min(a, b, key=str)
+
+
+def solve(a: Size, b: Size) -> tuple[str, Size] | None:
+    """(symbol, value) that makes a equal b by substitution, or None where a symbol cannot be isolated.
+
+    The later name in sorted order gives way, so that closing a graph is deterministic.
+    """
+    difference = a - b
+    if not isinstance(difference, Dim):
+        return None
+    for name in sorted(dims.symbols(difference), reverse=True):
+        split = dims.linear(difference, name)
+        if split is not None and split[0] in (1, -1):
+            value = -split[1] if split[0] == 1 else split[1]
+            return name, value
+    return None
