@@ -1,0 +1,297 @@
+"""Loop IR: what one kernel does, every value typed, said once, printed and verified.
+
+    Kernel(name, sizes, buffers, grid, body)      iterations of the grid are independent: the one promise
+    Stmt = Let | Acc | Accum | Scan | For | Store
+    Expr = Num | Var | Iter | Load | Call | Cast
+
+An extent or one dimension of an index is a `Size`: an integer polynomial.  Its symbols are the kernel's sizes, the grid
+and loop variables around it, and variables that a `Let` binds to an integer: through those an index depends on data.
+
+A `Matmul` stands beside `Kernel` for the one operation whose loops are worth a generator of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tensorc.ir.dims import Size
+from tensorc.ir.types import DType
+
+Role = Literal["in", "out", "inout", "scratch"]
+Index = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Row-major memory that a kernel reads or writes.
+
+    An `inout` buffer is updated in place: an iteration of the grid touches only elements that no other iteration does.
+    A `scratch` buffer belongs to the launch, usually of two kernels: one fills it, the next one reads it.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[Size, ...]
+    role: Role = "in"
+
+    @property
+    def writable(self) -> bool:
+        return self.role != "in"
+
+
+@dataclass(frozen=True)
+class Num:
+    """A literal."""
+
+    value: float
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Var:
+    """A variable bound by Let or Scan, or an accumulator that is closed."""
+
+    name: str
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Iter:
+    """The value of a size as data, i32 or i64: a loop variable (arange, one-hot), a size symbol (the n of a mean)."""
+
+    size: Size
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Load:
+    """buffer[index].  Where the bool expression `where` is false nothing is read and the value is 0."""
+
+    buffer: str
+    index: Index
+    dtype: DType
+    where: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """A scalar function of the table in codegen/scalars.py."""
+
+    fn: str
+    args: tuple[Expr, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The argument converted as NumPy's `astype` does."""
+
+    arg: Expr
+    dtype: DType
+
+
+Expr = Num | Var | Iter | Load | Call | Cast
+
+
+@dataclass(frozen=True)
+class Let:
+    var: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class Acc:
+    """Opens an accumulator at the identity of `op`; readable as a Var after each loop of this scope that feeds it.
+
+    Of argmax and argmin the value is read as Var(var, dtype) and the index as Var(var + ".index", i64).
+    """
+
+    var: str
+    op: str
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Accum:
+    """acc = op(acc, values).  argmax and argmin take (value, index: i32); the first index wins ties, NaN wins all."""
+
+    acc: str
+    values: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """acc = op(acc, value); var = acc: the one way to read an accumulator inside the loop that feeds it."""
+
+    var: str
+    acc: str
+    value: Expr
+
+
+@dataclass(frozen=True)
+class For:
+    """body for var = 0 … extent - 1, in this order."""
+
+    var: str
+    extent: Size
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Store:
+    buffer: str
+    index: Index
+    value: Expr
+
+
+Stmt = Let | Acc | Accum | Scan | For | Store
+Body = tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """`body` for every point of `grid`, in any order and at the same time."""
+
+    name: str
+    sizes: tuple[str, ...]
+    buffers: tuple[Buffer, ...]
+    grid: tuple[tuple[str, Size], ...]
+    body: Body
+
+    def buffer(self, name: str) -> Buffer:
+        return next(b for b in self.buffers if b.name == name)
+
+    def __str__(self) -> str:
+        from tensorc.codegen.looptext import kernel_text
+        return kernel_text(self)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """c[batch…, i, j] = Σ_k a[batch…, i, k] · b[batch…, k, j], then the epilogue over every element.
+
+    The first three of `buffers` are a (…, m, k), b (…, k, n) and c (…, m, n); a transposed operand is stored with its
+    last two dimensions swapped.  Batch dimensions of a and b may be 1 or missing on the left: they broadcast.
+    `epilogue` is an elementwise kernel over the grid (batch…, i < m, j < n) and the same buffers; it reads c at its own
+    point only.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    buffers: tuple[Buffer, ...]
+    batch: tuple[Size, ...]
+    m: Size
+    n: Size
+    k: Size
+    transpose_a: bool = False
+    transpose_b: bool = False
+    epilogue: Kernel | None = None
+
+    @property
+    def a(self) -> Buffer:
+        return self.buffers[0]
+
+    @property
+    def b(self) -> Buffer:
+        return self.buffers[1]
+
+    @property
+    def c(self) -> Buffer:
+        return self.buffers[2]
+
+    def __str__(self) -> str:
+        from tensorc.codegen.looptext import matmul_text
+        return matmul_text(self)
+
+
+# The identity of each accumulator, "low" and "high" standing for the extremes of its dtype.
+ACCUMULATORS: dict[str, float | Literal["low", "high"]] = {
+    "add": 0,
+    "mul": 1,
+    "max": "low",
+    "min": "high",
+    "argmax": "low",
+    "argmin": "high",
+    "and": 1,
+    "or": 0,
+}
+ARG_ACCUMULATORS = ("argmax", "argmin")
+NO_INDEX = 2**31 - 1
+"""The index of an arg-accumulator that has seen nothing: later than any other."""
+
+
+def identity(op: str, dtype: DType) -> float:
+    """What an accumulator holds before it has seen anything, and the result of an empty reduction."""
+    start = ACCUMULATORS[op]
+    if not isinstance(start, str):
+        return start
+    if dtype.is_bool:
+        return start == "high"
+    if dtype.is_float:
+        return float("inf") if start == "high" else float("-inf")
+    bits = 8 * dtype.size
+    low, high = (0, 2**bits - 1) if dtype.short[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return high if start == "high" else low
+
+
+def children(e: Expr) -> tuple[Expr, ...]:
+    """The expressions directly inside an expression."""
+    match e:
+        case Call(_, args, _):
+            return args
+        case Cast(arg, _):
+            return (arg,)
+        case Load(where=where) if where is not None:
+            return (where,)
+    return ()
+
+
+def walk(e: Expr) -> Iterator[Expr]:
+    """An expression and all inside it, outermost first."""
+    yield e
+    for inner in children(e):
+        yield from walk(inner)
+
+
+def values(s: Stmt) -> tuple[Expr, ...]:
+    """The expressions a statement evaluates itself, those of a loop's body excluded."""
+    match s:
+        case Let(_, value) | Scan(_, _, value) | Store(_, _, value):
+            return (value,)
+        case Accum(_, several):
+            return several
+    return ()
+
+
+def statements(body: Body) -> Iterator[Stmt]:
+    """Every statement of a body, those inside loops included, in program order."""
+    for s in body:
+        yield s
+        if isinstance(s, For):
+            yield from statements(s.body)
+
+
+def expressions(body: Body) -> Iterator[Expr]:
+    """Every expression of a body, nested ones included."""
+    for s in statements(body):
+        for e in values(s):
+            yield from walk(e)
+
+
+def accesses(body: Body, inside: tuple[For, ...] = ()) -> Iterator[tuple[Load | Store, tuple[For, ...]]]:
+    """Every load and store in program order, with the loops around it, outermost first."""
+    for s in body:
+        if isinstance(s, For):
+            yield from accesses(s.body, (*inside, s))
+            continue
+        for value in values(s):
+            yield from ((e, inside) for e in walk(value) if isinstance(e, Load))
+        if isinstance(s, Store):
+            yield s, inside
+
+
+def fed(s: Stmt) -> frozenset[str]:
+    """The accumulators that a statement feeds, itself or in its loops."""
+    return frozenset(x.acc for x in statements((s,)) if isinstance(x, Accum | Scan))
