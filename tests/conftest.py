@@ -1,0 +1,51 @@
+"""What every test file shares: golden texts, and the option that renews them."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write the texts under tests/golden anew instead of comparing with them",
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """A function `golden(name, text)` that holds `text` against the file tests/golden/`name`.
+
+    `name` is a path such as "passes/softmax.txt".  A difference, or a file that is
+    missing, fails the test and shows the lines; `pytest --update-golden` writes the
+    file instead, and the reviewer reads the change in the diff of the commit.
+    """
+    update = request.config.getoption("--update-golden")
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        text = text.rstrip("\n") + "\n"
+
+        if update:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            return
+
+        expected = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if text == expected:
+            return
+
+        difference = difflib.unified_diff(
+            expected.splitlines(), text.splitlines(), f"tests/golden/{name}", "this run", lineterm=""
+        )
+        pytest.fail(
+            "\n".join([*difference, "", "If the change is meant: pytest --update-golden"]),
+            pytrace=False,
+        )
+
+    return compare
