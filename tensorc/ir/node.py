@@ -142,6 +142,8 @@ class Node(Operand):
             return self.attrs[name]
         if name in self.op.params:
             return self.args[self.op.params.index(name)]
+        if f"*{name}" in self.op.params:
+            return self.args[len(self.op.params) - 1:]
         raise AttributeError(f"{self.op.name} has no operand or attribute {name!r}")
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -1,0 +1,149 @@
+"""A graph: parameters, outputs, updates of variables; how to walk one, and what makes one valid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tensorc.errors import IRError, TensorcError
+from tensorc.ir import dims
+from tensorc.ir.assume import Assumption
+from tensorc.ir.node import Node, rebuild
+
+if TYPE_CHECKING:
+    from tensorc.ir.kernels import Plan
+
+ROLES = ("input", "variable", "key", "data")     # fed by the caller; kept; a random stream; a large constant
+
+
+@dataclass(frozen=True)
+class Location:
+    """A line of the user's, and the K call made there."""
+
+    file: str
+    line: int
+    call: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file.replace(chr(92), '/').rpartition('/')[2]}:{self.line}"
+
+
+Provenance = Mapping[Node, tuple[Location, ...]]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A closed computation.  Outputs and updates see the values that variables had before the call.
+
+    `params` are nodes of the op `parameter`, each name once.  `assumptions` are the sizes taken to be equal.
+    `plan`, which fusion adds, says which kernels run in which order and where their results live.
+    """
+
+    name: str
+    params: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    updates: tuple[tuple[Node, Node], ...] = ()
+    provenance: Provenance = field(default_factory=dict, compare=False, repr=False)
+    assumptions: tuple[Assumption, ...] = ()
+    plan: Plan | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def roots(self) -> tuple[Node, ...]:
+        return self.outputs + tuple(new for _, new in self.updates)
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every node that a result needs, operands before their users, in a deterministic order."""
+        return postorder(self.roots)
+
+    def with_roots(self, roots: Iterable[Node], provenance: Provenance | None = None) -> Graph:
+        """The graph with other results in the order of `roots`."""
+        roots = tuple(roots)
+        n = len(self.outputs)
+        updates = tuple((v, new) for (v, _), new in zip(self.updates, roots[n:], strict=True))
+        return replace(self, outputs=roots[:n], updates=updates,
+                       provenance=self.provenance if provenance is None else provenance)
+
+    def __str__(self) -> str:
+        from tensorc.ir.text import dump
+        return dump(self)
+
+
+def postorder(roots: Iterable[Node]) -> list[Node]:
+    """Operands before users, depth first, without recursion."""
+    seen: set[Node] = set()
+    order: list[Node] = []
+    stack = [(r, False) for r in reversed(tuple(roots))]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+    return order
+
+
+def users(roots: Iterable[Node]) -> dict[Node, list[Node]]:
+    """The nodes that take each node as an operand, once per operand."""
+    found: dict[Node, list[Node]] = {}
+    for node in postorder(roots):
+        found.setdefault(node, [])
+        for a in node.args:
+            found[a].append(node)
+    return found
+
+
+def replace_nodes(roots: Iterable[Node], new: Mapping[Node, Node],
+                  sizes: Mapping[str, dims.Size] | None = None,
+                  made: Callable[[Node, Node], None] | None = None) -> list[Node]:
+    """Roots with nodes replaced throughout (the replacements are taken as they are), and sizes substituted.
+
+    `made(old, new)` hears of every node rebuilt.
+    """
+    roots = tuple(roots)
+    done: dict[Node, Node] = dict(new)
+    for node in postorder(roots):
+        if node not in done:
+            done[node] = rebuild(node, [done[a] for a in node.args], sizes)
+            if made and done[node] is not node:
+                made(node, done[node])
+    return [done[r] for r in roots]
+
+
+def verify(graph: Graph) -> Graph:
+    """The graph itself, if it is valid.  Raises IRError naming the node, its operands and the user's line."""
+    known = set(graph.params)
+    names = [p.name for p in graph.params]
+    if len(set(names)) < len(names):
+        raise IRError(f"{graph.name}: two parameters are called {max(names, key=names.count)}")
+    for node in graph.nodes:
+        if node.op.name == "parameter" and node not in known:
+            raise IRError(f"{graph.name}: {node.name} is used but is no parameter")
+        try:
+            inferred = node.op.infer(*(a.type for a in node.args), **node.attrs)
+        except TensorcError as error:
+            raise IRError(f"{graph.name}: {error}\n{describe(node, graph.provenance)}") from None
+        if inferred != node.type:
+            raise IRError(f"{graph.name}: the type should be {inferred}\n{describe(node, graph.provenance)}")
+    for variable, new in graph.updates:
+        if variable not in known or variable.role != "variable":
+            raise IRError(f"{graph.name}: update of {variable!r}, which is no variable of this graph")
+        if variable.type != new.type:
+            raise IRError(f"{graph.name}: variable {variable.name} is {variable.type}, its new value {new.type}"
+                          f"\n{describe(new, graph.provenance)}")
+    updated = [variable.name for variable, _ in graph.updates]
+    if len(set(updated)) < len(updated):
+        raise IRError(f"{graph.name}: {max(updated, key=updated.count)} is updated twice")
+    return graph
+
+
+def describe(node: Node, provenance: Provenance) -> str:
+    """A node with its operands and the user's lines, for an error."""
+    def line(n: Node) -> str:
+        label = n.name if n.op.name == "parameter" else n.op.name
+        where = ", ".join(map(str, provenance.get(n, ())))
+        return f"{label}: {n.type}" + (f"  # {where}" if where else "")
+    return "\n".join([f"  in {line(node)}", *(f"    operand {line(a)}" for a in node.args)])

@@ -1,0 +1,82 @@
+"""The plan that fusion adds to a graph: which kernels run, in which order, and where results live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import postorder
+from tensorc.ir.node import Node
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value lives: parameter or output number `index`, or `offset` bytes into the program's arena."""
+
+    kind: str                       # "param", "output" or "arena"
+    index: int = -1
+    offset: Size = 0
+
+    def __str__(self) -> str:
+        return f"{self.kind}[{self.offset if self.kind == 'arena' else self.index}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes that run as one kernel: everything between `inputs`, read from memory, and `outputs`, written to it.
+
+    `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in
+    the same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
+    elementwise) or `copy`.
+    """
+
+    name: str
+    kind: str
+    outputs: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+    reads: tuple[Place, ...] = ()   # of inputs, once buffers are planned
+    writes: tuple[Place, ...] = ()  # of outputs
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes computed here, operands first."""
+        stop = set(self.inputs)
+        if self.kind == "copy":
+            return []
+        order: list[Node] = []
+        seen = set(stop)
+        stack = [(n, False) for n in reversed(self.outputs)]
+        while stack:
+            node, ready = stack.pop()
+            if ready:
+                order.append(node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append((node, True))
+                stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+        return order
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Steps in order; the groups of a step do not depend on one another and run side by side."""
+
+    steps: tuple[tuple[Group, ...], ...]
+    arena: Size = 0                 # bytes
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return tuple(g for step in self.steps for g in step)
+
+
+def base(node: Node) -> Node:
+    """The node whose memory a view shares."""
+    while node.op.view:
+        node = node.args[0]
+    return node
+
+
+def needs_memory(roots: Sequence[Node]) -> list[Node]:
+    """Nodes of a graph that are neither parameters nor constants, operands first."""
+    return [n for n in postorder(roots) if not n.op.source]

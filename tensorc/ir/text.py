@@ -1,0 +1,110 @@
+"""A graph as text.  `parse(dump(g))` gives the same nodes; see tensorc.ir.parse for the other direction.
+
+    graph train(x: f32[n,784], y: f32[n,10]; w: variable f32[784,10])
+      %0: f32[n,10] = matmul(x, w) {transpose_a=false, transpose_b=false}  # mlp.py:12
+      %1: f32[n,10] = maximum(%0, 0.0:f32)
+      return %1 ; w := %0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tensorc.ir.dims import Dim
+from tensorc.ir.graph import Graph, Location
+from tensorc.ir.node import Node
+from tensorc.ir.types import DType, TensorType
+
+
+def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
+    """The graph as text; `lines` adds the user's lines, `names=False` numbers the parameters (for cache keys)."""
+    label: dict[Node, str] = {}
+    for i, p in enumerate(graph.params):
+        label[p] = p.name if names else f"p{i}"
+    inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
+    others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
+    head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
+    body = [(f"graph {graph.name if names else 'g'}({head})", "")]
+    where = _placing(graph)
+    count = 0
+    for node in graph.nodes:
+        if node.op.name == "parameter" or inline(node):
+            continue
+        label[node] = f"%{count}"
+        count += 1
+        body.append((f"  {label[node]}: {node.type} = {application(node, lambda n: operand(n, label))}{where(node)}",
+                     comment(graph.provenance.get(node, ())) if lines else ""))
+    updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
+    returned = ", ".join(operand(o, label) for o in graph.outputs)
+    body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
+    width = min(100, max((len(text) for text, note in body if note), default=0))
+    return "\n".join(text.ljust(width) + f"  # {note}" if note else text for text, note in body) + "\n"
+
+
+def _placing(graph: Graph) -> Callable[[Node], str]:
+    """What the plan says of a node: the kernels that compute it, and where it is kept."""
+    notes: dict[Node, list[str]] = {}
+    for group in graph.plan.groups if graph.plan else ():
+        for node in group.nodes:
+            notes.setdefault(node, []).append(group.name)
+        for node, place in zip(group.outputs, group.writes, strict=False):
+            notes.setdefault(node, []).append(f"→ {place}")
+    return lambda node: "  @ " + " ".join(notes[node]) if node in notes else ""
+
+
+def inline(node: Node) -> bool:
+    """Is the node written where it is used: a scalar constant."""
+    return node.op.name == "constant" and node.value.ndim == 0
+
+
+def operand(node: Node, label: dict[Node, str]) -> str:
+    """A node as an operand."""
+    return f"{number(node.value)}:{node.dtype}" if inline(node) else label[node]
+
+
+def application(node: Node, name: Callable[[Node], str]) -> str:
+    """`op(operands) {attributes}`."""
+    attrs = ", ".join(f"{k}={attribute(node.attrs[k])}" for k in node.op.attrs)
+    return f"{node.op.name}({', '.join(map(name, node.args))})" + (f" {{{attrs}}}" if attrs else "")
+
+
+def attribute(value: Any) -> str:
+    """An attribute as text that tells its kind apart."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype.name}{_nested(value)}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(attribute, value)) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, float):
+        return number(np.float64(value))
+    if value is None or isinstance(value, (int, Dim, DType, TensorType)):
+        return str(value) if value is not None else "none"
+    raise TypeError(f"no text for an attribute {value!r}")
+
+
+def number(value: Any) -> str:
+    """A scalar in the fewest digits that read back to it."""
+    if value.dtype.kind == "b":
+        return "true" if value else "false"
+    if value.dtype.kind in "iu":
+        return str(int(value))
+    return str(np.asarray(value)[()])
+
+
+def comment(locations: tuple[Location, ...]) -> str:
+    """The user's lines, each once."""
+    return ", ".join(dict.fromkeys(map(str, locations)))
+
+
+def _nested(array: np.ndarray[Any, Any]) -> str:
+    if array.ndim == 0:
+        return number(array)
+    if array.size == 0:
+        return f"[]({'x'.join(map(str, array.shape))})"
+    return "[" + ", ".join(_nested(a) if array.ndim > 1 else number(a) for a in array) + "]"
