@@ -32,7 +32,8 @@ _state = threading.local()
 def collecting() -> Iterator[list[tuple[Size, Size]]]:
     """Within the block, pairs passed to `agree` that are not known to be equal are gathered."""
     previous = getattr(_state, "pairs", None)
-    _state.pairs = pairs = []
+    pairs: list[tuple[Size, Size]] = []
+    _state.pairs = pairs
     try:
         yield pairs
     finally:
@@ -40,7 +41,7 @@ def collecting() -> Iterator[list[tuple[Size, Size]]]:
 
 
 def agree(a: Size, b: Size, what: str = "the sizes differ") -> Size:
-    """The common value of two sizes that must be equal, the known one if one is.  Raises ShapeError if they can't be."""
+    """The common value of two sizes that must be equal, the known one if one is.  Raises ShapeError."""
     if a is b or a == b:
         return a
     difference = a - b

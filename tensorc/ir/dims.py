@@ -12,8 +12,7 @@ from __future__ import annotations
 import ast
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-
-
+from typing import ClassVar
 
 
 class Dim:
@@ -25,7 +24,8 @@ class Dim:
     __slots__ = ("__weakref__", "_symbols", "terms")
     terms: tuple[tuple[Monomial, int], ...]
     _symbols: frozenset[str]
-    _interned: weakref.WeakValueDictionary[tuple[tuple[Monomial, int], ...], Dim] = weakref.WeakValueDictionary()
+    _interned: ClassVar[weakref.WeakValueDictionary[tuple[tuple[Monomial, int], ...], Dim]] = (
+        weakref.WeakValueDictionary())
 
     @staticmethod
     def of(terms: Mapping[Monomial, int]) -> int | Dim:
@@ -98,7 +98,8 @@ class Apply:
     __slots__ = ("__weakref__", "args", "fn")
     fn: str
     args: tuple[int | Dim, ...]
-    _interned: weakref.WeakValueDictionary[tuple[str, tuple[int | Dim, ...]], Apply] = weakref.WeakValueDictionary()
+    _interned: ClassVar[weakref.WeakValueDictionary[tuple[str, tuple[int | Dim, ...]], Apply]] = (
+        weakref.WeakValueDictionary())
 
     @staticmethod
     def of(fn: str, *args: int | Dim) -> int | Dim:
@@ -349,8 +350,8 @@ def _atom_text(atom: Atom) -> str:
 def _monomial_text(m: Monomial, c: int) -> str:
     if not m:
         return str(c)
-    body = "*".join(f"({a})" if isinstance(a, Apply) and a.fn in ("floordiv", "mod") and (len(m) > 1 or c != 1) else str(a)
-                    for a in m)
+    alone = len(m) == 1 and c == 1
+    body = "*".join(str(a) if alone or isinstance(a, str) or a.fn not in ("floordiv", "mod") else f"({a})" for a in m)
     return body if c == 1 else f"-{body}" if c == -1 else f"{c}*{body}"
 
 

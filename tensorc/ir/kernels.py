@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 
 
@@ -28,13 +26,17 @@ class Group:
 
     `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in
     the same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
-    elementwise) or `copy`.
+    elementwise) or `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions
+    of those that are reductions; `axes` says for each axis of each output which loop it follows (None: size 1).
     """
 
     name: str
     kind: str
     outputs: tuple[Node, ...]
     inputs: tuple[Node, ...]
+    frame: tuple[Size, ...] = ()
+    reduced: frozenset[int] = frozenset()
+    axes: tuple[tuple[int | None, ...], ...] = ()
     reads: tuple[Place, ...] = ()   # of inputs, once buffers are planned
     writes: tuple[Place, ...] = ()  # of outputs
 
@@ -70,13 +72,8 @@ class Plan:
         return tuple(g for step in self.steps for g in step)
 
 
-def base(node: Node) -> Node:
-    """The node whose memory a view shares."""
+def memory_of(node: Node) -> Node:
+    """The node whose memory this one shares: views are looked through."""
     while node.op.view:
         node = node.args[0]
     return node
-
-
-def needs_memory(roots: Sequence[Node]) -> list[Node]:
-    """Nodes of a graph that are neither parameters nor constants, operands first."""
-    return [n for n in postorder(roots) if not n.op.source]

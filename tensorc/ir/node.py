@@ -22,7 +22,7 @@ from tensorc.ir.types import DType, TensorType
 
 @dataclass(frozen=True)
 class Reduce:
-    """How a reduction becomes a loop: an accumulator operation of the loop IR, and whether it runs along (cumulative)."""
+    """How a reduction becomes a loop: an accumulator operation of the loop IR; `cumulative` keeps each step."""
 
     combine: str
     cumulative: bool = False
@@ -46,7 +46,7 @@ class Op:
     doc: str
     params: tuple[str, ...]                      # operand names; the last may be `*xs`
     attrs: tuple[str, ...]
-    infer: Callable[..., TensorType]             # operand types, attributes by keyword → type; raises ShapeError, DTypeError
+    infer: Callable[..., TensorType]             # (operand types…, attributes by keyword) → type
     reference: Callable[..., Any] | None         # the meaning, over NumPy arrays
     gradient: Callable[[Node, Node], Sequence[Node | None]] | NoGradient
     scalar: str | None = None                    # elementwise: its name in the scalar table
@@ -74,7 +74,7 @@ class Op:
         return taken[0]
 
     def __call__(self, *args: Operand | float | np.generic | np.ndarray[Any, Any], **attrs: Any) -> Any:
-        """A node, or a pattern where an operand is one.  Numbers take the dtype of the first node among the operands."""
+        """A node, or a pattern where an operand is one.  Numbers take the dtype of the first node given."""
         if any(isinstance(a, Pattern) for a in args):
             return Pattern(self, args, attrs)
         like = next((a.type.dtype for a in args if isinstance(a, Node)), None)
@@ -172,7 +172,7 @@ class Pattern(Operand):
         return self.name if self.op is None else f"{self.op.name}({', '.join(map(repr, self.args))})"
 
 
-Attr = Union[None, bool, int, float, str, Dim, DType, TensorType, np.ndarray, tuple["Attr", ...]]
+Attr = Union[None, bool, int, float, str, Dim, DType, TensorType, np.ndarray, tuple["Attr", ...]]  # noqa: UP007
 
 _interned: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
 _lock = threading.Lock()

@@ -1,0 +1,304 @@
+"""Fusion: which nodes share a kernel.
+
+Every node starts as a cluster of its own; walking operands before users, a node's cluster takes in the clusters of its
+operands where the loops agree and no cycle arises.  The loops of a cluster are its *frame*: elementwise nodes and the
+operands of reductions run over all of it, the results of reductions over the part that is not reduced.  What is left
+between clusters goes through memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import networkx as nx
+
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph, users
+from tensorc.ir.kernels import Group, Plan, memory_of
+from tensorc.ir.node import Node
+
+Axes = tuple[int | None, ...]
+
+CHEAP = frozenset(
+    "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
+    "broadcast iota size reshape".split()
+)
+LIMIT = 160
+"""Nodes in one cluster, so that a kernel's live values stay within reach of a register allocator."""
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Nodes that will be one kernel; `axes[node]` are positions in `frame`, None for a size of 1."""
+
+    kind: str
+    frame: tuple[Size, ...]
+    reduced: frozenset[int]
+    axes: dict[Node, Axes]
+    first: int                                   # place of its earliest and latest node in the graph's order
+    last: int
+    matmul: Node | None = None
+    shifted: bool = field(default=False)         # holds nodes that read operands at other places than their own
+
+    @property
+    def nodes(self) -> Iterable[Node]:
+        return self.axes.keys()
+
+
+def fuse(graph: Graph) -> Graph:
+    """The graph with a plan: its kernels in an order in which each finds its operands computed."""
+    return replace(graph, plan=Plan(tuple((g,) for g in _Fusion(graph).groups())))
+
+
+class _Fusion:
+    """The clusters of one graph while they grow."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = graph.nodes
+        self.place = {n: i for i, n in enumerate(self.order)}
+        self.users = users(graph.roots)
+        self.roots = {memory_of(r) for r in graph.roots}
+        self.cluster: dict[Node, Cluster] = {}
+        for node in self.order:
+            if not (node.op.source or self.is_free(node)) and (not node.op.view or self.is_thin(node)):
+                self.grow(node)
+
+    def is_free(self, node: Node) -> bool:
+        """Costs nothing to compute again wherever it is used: made of constants and positions alone."""
+        return node.op.way in ("index", "scalar", "view") and all(
+            a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a) for a in node.args
+        ) and node.op.name in CHEAP and memory_of(node) not in self.roots
+
+    def is_thin(self, node: Node) -> bool:
+        """A reshape that only adds or removes sizes of 1, of something computed: it costs nothing inside a kernel."""
+        operand = node.args[0]
+        return ([s for s in node.shape if s != 1] == [s for s in operand.shape if s != 1]
+                and operand in self.cluster and self.cluster[operand].kind != "along")
+
+    def grow(self, node: Node) -> None:
+        """Gives the node a cluster and merges in the clusters of its operands."""
+        own = self.cluster[node] = new_cluster(node, self.place[node])
+        for operand in dict.fromkeys(node.args):
+            inner = self.cluster.get(operand)
+            own = self.cluster[node]
+            if inner is not None and inner is not own:
+                merged = self.merged(inner, own, operand, node)
+                if merged is not None:
+                    for member in merged.nodes:
+                        self.cluster[member] = merged
+
+    def merged(self, inner: Cluster, outer: Cluster, operand: Node, node: Node) -> Cluster | None:
+        """Both clusters as one, or None where their loops or their dependences do not allow it."""
+        if len(inner.axes) + len(outer.axes) > LIMIT or node.op.kernel or "along" in (inner.kind, outer.kind):
+            return None
+        closed = self.is_private(inner, outer)
+        if is_shift(node):
+            pure = inner.kind == "map" and closed and outer.kind == "map"
+            return self.joined(inner, outer, {}, outer.frame, "map") if pure else None
+        follow = follow_axes(inner, outer, operand, node)
+        if follow is None or self.would_cycle(inner, outer):
+            return None
+        return self.aligned(inner, outer, operand, follow, closed)
+
+    def aligned(self, inner: Cluster, outer: Cluster, operand: Node, follow: dict[int, int],
+                closed: bool) -> Cluster | None:
+        """The union under `follow`: a loop of the inner frame is a loop of the outer one."""
+        hidden = [i for i in range(len(inner.frame)) if i not in follow]
+        wider = [o for o in range(len(outer.frame)) if o not in follow.values()]
+        monotonic = list(follow.values()) == sorted(follow.values())
+        if hidden and inner.reduced != frozenset(hidden):
+            return None
+        if hidden and wider:                     # a row's result meets the row again
+            sizes = [inner.frame[i] for i in hidden], [outer.frame[o] for o in wider]
+            if inner.kind != "row" or sizes[0] != sizes[1] or wider != list(range(len(outer.frame)))[-len(wider):]:
+                return None
+            follow = follow | dict(zip(hidden, wider, strict=True))
+        elif hidden:                             # what follows a reduction at its own size
+            if outer.reduced or outer.kind == "matmul" or not monotonic:
+                return None
+            back = {o: i for i, o in follow.items()}
+            return self.joined(outer, inner, back, inner.frame, inner.kind)
+        elif wider:                              # computed once, used by many: through memory
+            return None
+        if not monotonic and not (closed and not inner.reduced and inner.matmul is None):
+            return None
+        reduced = frozenset(follow[i] for i in inner.reduced)
+        if reduced and outer.reduced and reduced != outer.reduced:
+            return None
+        kinds = {inner.kind, outer.kind} - {"map"}
+        if "matmul" in kinds and (len(kinds) > 1 or inner.matmul and outer.matmul or inner.shifted or outer.shifted):
+            return None
+        if inner.kind == "column" and not hidden:
+            return None
+        if outer.kind == "column" and inner.kind == "map" and not closed:
+            return None
+        kind = kinds.pop() if len(kinds) == 1 else "map" if not kinds else None
+        return None if kind is None else self.joined(inner, outer, follow, outer.frame, kind)
+
+    def joined(self, moved: Cluster, kept: Cluster, follow: dict[int, int], frame: tuple[Size, ...],
+               kind: str) -> Cluster:
+        """One cluster over the frame of `kept`."""
+        axes = {n: tuple(None if a is None else follow.get(a) for a in at) for n, at in moved.axes.items()}
+        return Cluster(
+            kind=kind, frame=frame, reduced=kept.reduced | frozenset(follow[i] for i in moved.reduced if i in follow),
+            axes=axes | kept.axes, first=min(moved.first, kept.first), last=max(moved.last, kept.last),
+            matmul=moved.matmul or kept.matmul,
+            shifted=moved.shifted or kept.shifted or any(a is None and b is not None for n, at in moved.axes.items()
+                                                         for a, b in zip(axes[n], at, strict=True)),
+        )
+
+    def is_private(self, inner: Cluster, outer: Cluster) -> bool:
+        """Is nothing of `inner` needed outside the two clusters?"""
+        both = inner.axes.keys() | outer.axes.keys()
+        return all(n not in self.roots and both.issuperset(self.needing(n)) for n in inner.nodes if not n.op.view)
+
+    def needing(self, node: Node) -> list[Node]:
+        """The users of a node's memory: views of it are looked through."""
+        found: list[Node] = []
+        for user in self.users[node]:
+            found.extend(self.needing(user) if user.op.view else [user])
+        return found
+
+    def would_cycle(self, inner: Cluster, outer: Cluster) -> bool:
+        """Does anything between the two depend on one and feed the other?"""
+        return self.reaches(outer, inner) or self.reaches(inner, outer)
+
+    def reaches(self, start: Cluster, goal: Cluster) -> bool:
+        """Does `start` depend on `goal` by way of some third cluster?"""
+        seen = {start, goal}
+        stack = [d for d in self.depends(start) if d is not goal]
+        while stack:
+            cluster = stack.pop()
+            if cluster in seen or cluster.last < goal.first:
+                continue
+            seen.add(cluster)
+            for d in self.depends(cluster):
+                if d is goal:
+                    return True
+                stack.append(d)
+        return False
+
+    def depends(self, cluster: Cluster) -> set[Cluster]:
+        """The clusters that hold operands of this one."""
+        found = {self.holder(a) for n in cluster.nodes for a in n.args}
+        return {c for c in found if c is not None and c is not cluster}
+
+    def holder(self, node: Node) -> Cluster | None:
+        """The cluster that computes a node, or the memory it is a view of."""
+        return self.cluster.get(node) or self.cluster.get(memory_of(node))
+
+    def is_recomputed(self, cluster: Cluster) -> bool:
+        """Is the cluster so little work on one operand that each user does better to repeat it?"""
+        if cluster.kind != "map" or len(cluster.axes) > 3 or any(n in self.roots for n in cluster.nodes):
+            return False
+        outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes} - {None}
+        sources = [a for a in outside if not (a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a))]
+        return (all(n.op.name in CHEAP and not n.op.view for n in cluster.nodes) and len(sources) <= 1
+                and all(s.op.source for s in sources)
+                and not any(u.op.view or u.op.kernel or is_shift(u)
+                            for n in cluster.nodes for u in self.users[n] if u not in cluster.axes))
+
+    def groups(self) -> list[Group]:
+        """Clusters in dependence order, those first whose nodes come first; then copies of what is only passed on."""
+        clusters = list(dict.fromkeys(self.cluster[n] for n in self.order if n in self.cluster))
+        for cluster in [c for c in clusters if self.is_recomputed(c) or all(n.op.view for n in c.nodes)]:
+            clusters.remove(cluster)
+            for n in cluster.nodes:
+                del self.cluster[n]
+        ordering: nx.DiGraph[Cluster] = nx.DiGraph()
+        ordering.add_nodes_from(clusters)
+        ordering.add_edges_from((d, c) for c in clusters for d in self.depends_through(c))
+        ordered = nx.lexicographical_topological_sort(ordering, key=lambda c: c.last)
+        return [self.group(f"k{i}", c) for i, c in enumerate(ordered)]
+
+    def depends_through(self, cluster: Cluster) -> set[Cluster]:
+        """As `depends`, once recomputed clusters are gone."""
+        found: set[Cluster] = set()
+        for a in self.inputs(cluster.nodes):
+            c = self.holder(a)
+            if c is not None and c is not cluster:
+                found.add(c)
+        return found
+
+    def inputs(self, members: Iterable[Node]) -> list[Node]:
+        """What the members read from memory, in a deterministic order."""
+        inside = set(members)
+        found: dict[Node, None] = {}
+        stack = [a for n in sorted(inside, key=self.place.__getitem__, reverse=True) for a in reversed(n.args)]
+        while stack:
+            node = stack.pop()
+            if node in inside or node.op.name == "constant" and node.value.ndim == 0:
+                continue
+            if node.op.source or node.op.view or node in self.cluster:
+                found[node] = None
+            else:
+                stack.extend(reversed(node.args))
+        return sorted(found, key=self.place.__getitem__)
+
+    def group(self, name: str, cluster: Cluster) -> Group:
+        """The cluster as a group of the plan."""
+        def is_needed(n: Node) -> bool:
+            return n in self.roots or any(u not in cluster.axes for u in self.needing(n))
+        outputs = sorted((n for n in cluster.nodes if not n.op.view and is_needed(n)), key=self.place.__getitem__)
+        return Group(name, cluster.kind, tuple(outputs), tuple(self.inputs(cluster.nodes)), cluster.frame,
+                     cluster.reduced, tuple(cluster.axes[n] for n in outputs))
+
+
+def new_cluster(node: Node, place: int) -> Cluster:
+    """A cluster of one node."""
+    reduces = node.op.reduce is not None
+    along = node.args[0].shape if reduces else node.shape
+    at: list[int | None] = []
+    for size in along:
+        at.append(None if size == 1 else sum(p is not None for p in at))
+    frame = tuple(s for s in along if s != 1)
+    reduced: frozenset[int] = frozenset()
+    axes: Axes = tuple(at)
+    kind = "matmul" if node.op.kernel == "matmul" else "map"
+    if node.op.reduce is not None and node.op.reduce.cumulative:
+        kind, reduced = "along", frozenset(a for a in (at[node.axis],) if a is not None)
+    elif reduces:
+        gone = reduced_axes(node)
+        reduced = frozenset(a for i in gone if (a := at[i]) is not None)
+        keep = node.attrs.get("keepdims", False)
+        axes = tuple(None if i in gone else a for i, a in enumerate(at) if keep or i not in gone)
+        inner = frozenset(range(len(frame) - len(reduced), len(frame)))
+        kind = "map" if not reduced else "row" if reduced == inner and len(frame) > len(reduced) else "column"
+    return Cluster(kind, frame, reduced, {node: axes}, place, place, node if kind == "matmul" else None, is_shift(node))
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The axes a reduction removes: `axes`, or the `axis` of an arg-reduction."""
+    return node.axes if "axes" in node.attrs else (node.axis,)
+
+
+def follow_axes(inner: Cluster, outer: Cluster, operand: Node, node: Node) -> dict[int, int] | None:
+    """For each loop that `operand` follows in its cluster, the loop of `node`'s cluster that it meets there."""
+    if node.op.reduce is not None:
+        at: list[int | None] = []
+        for size in operand.shape:
+            at.append(None if size == 1 else sum(p is not None for p in at))
+    elif node.op.name == "transpose":
+        at = [None] * len(operand.shape)
+        for i, source in enumerate(node.perm):
+            at[source] = outer.axes[node][i]
+    elif node.op.view:
+        kept = [a for a in outer.axes[node] if a is not None]
+        at = [None if s == 1 else kept.pop(0) for s in operand.shape]
+    else:
+        shift = len(node.shape) - len(operand.shape)
+        at = [None if s == 1 else outer.axes[node][i + shift] for i, s in enumerate(operand.shape)]
+    found: dict[int, int] = {}
+    for mine, theirs in zip(inner.axes[operand], at, strict=True):
+        if mine is not None:
+            if theirs is None:
+                return None
+            found[mine] = theirs
+    return dict(sorted(found.items()))
+
+
+def is_shift(node: Node) -> bool:
+    """Does a node read its operand at other places than its own (other than by broadcasting or transposing)?"""
+    return node.op.way == "index" and node.op.name not in ("broadcast", "transpose", "iota", "size", "uniform")
