@@ -10,9 +10,9 @@ from tensorc.ir.node import Node
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lives: parameter or output number `index`, or `offset` bytes into the program's arena."""
+    """Where a value lives: parameter, constant or output number `index`, or `offset` bytes into the program's arena."""
 
-    kind: str                       # "param", "output" or "arena"
+    kind: str                       # "param", "constant", "output" or "arena"
     index: int = -1
     offset: Size = 0
 
@@ -66,6 +66,7 @@ class Plan:
 
     steps: tuple[tuple[Group, ...], ...]
     arena: Size = 0                 # bytes
+    constants: tuple[Node, ...] = ()
 
     @property
     def groups(self) -> tuple[Group, ...]:

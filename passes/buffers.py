@@ -1,0 +1,212 @@
+"""Buffers: where every result lives, and which kernels may run side by side.
+
+A result that is returned is computed straight into the output array, the new value of a variable straight into the
+variable where nobody needs the old one afterwards; everything else shares one arena, a slot being used again as soon as
+its last reader is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import networkx as nx
+
+from tensorc.errors import InternalError
+from tensorc.ir import dims
+from tensorc.ir.dims import Dim, Size
+from tensorc.ir.graph import Graph
+from tensorc.ir.kernels import Group, Place, Plan, memory_of
+from tensorc.ir.node import Node
+from tensorc.passes.fuse import is_shift
+
+ALIGN = 64
+DEFERRED = 1 << 16
+"""Elements up to which an update waits for the others, to run beside them."""
+
+
+def plan_buffers(graph: Graph) -> Graph:
+    """The graph with places for all its kernels read and write, and its kernels in steps."""
+    assert graph.plan is not None
+    planner = _Planner(graph, list(graph.plan.groups))
+    planner.choose_results()
+    steps = planner.steps()
+    arena = planner.allocate(steps)
+    placed = tuple(tuple(planner.placed(g) for g in step) for step in steps)
+    return replace(graph, plan=Plan(placed, arena, tuple(planner.constants)))
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A piece of the arena while it is handed on."""
+
+    offset: Size
+    bytes: Size
+
+
+class _Planner:
+    """One graph's groups, their order, and where results go."""
+
+    def __init__(self, graph: Graph, groups: list[Group]) -> None:
+        self.graph = graph
+        self.writer = {n: g for g in groups for n in g.outputs}
+        self.constants = [n for n in graph.nodes if n.op.name == "constant" and n.value.ndim]
+        self.place: dict[Node, Place] = {p: Place("param", i) for i, p in enumerate(graph.params)}
+        self.place |= {c: Place("constant", i) for i, c in enumerate(self.constants)}
+        self.copies: dict[Group, Place] = {}
+        self.source: dict[Group, Place] = {}
+        self.reserved: Size = 0
+        self.before: nx.DiGraph[Group] = nx.DiGraph()
+        for group in groups:
+            self.add(group)
+
+    def add(self, group: Group) -> None:
+        """A group, after those that compute what it reads."""
+        self.before.add_node(group)
+        self.before.add_edges_from((w, group) for w in self.writers(group) if w is not group)
+
+    def writers(self, group: Group) -> Iterable[Group]:
+        return [w for n in group.inputs if (w := self.writer.get(memory_of(n))) is not None]
+
+    def readers(self, node: Node) -> list[Group]:
+        """The groups that read a parameter."""
+        return [g for g in self.before if g not in self.source and any(memory_of(n) is node for n in g.inputs)]
+
+    def choose_results(self) -> None:
+        """Results into outputs and variables; copies where a result is wanted in two places or is only passed on."""
+        for i, output in enumerate(self.graph.outputs):
+            self.deliver(output, Place("output", i))
+        moved = {v for v, new in self.graph.updates if memory_of(new) is not v}
+        staged = {new: self.stage(new) for _, new in self.graph.updates if memory_of(new) in moved}
+        for variable, new in self.graph.updates:
+            if variable not in moved:
+                continue
+            if new not in staged and self.fits_in_place(variable, memory_of(new)):
+                self.place[memory_of(new)] = self.place[variable]
+                writer = self.writer[memory_of(new)]
+            else:
+                writer = self.copy(new, self.place[variable], staged.get(new))
+            self.before.add_edges_from((r, writer) for r in self.readers(variable) if r is not writer)
+        if not nx.is_directed_acyclic_graph(self.before):
+            raise InternalError(f"{self.graph.name}: updates of variables wait for one another")
+
+    def deliver(self, result: Node, place: Place) -> None:
+        """Into `place`: computed there, or copied."""
+        memory = memory_of(result)
+        if memory in self.writer and memory not in self.place:
+            self.place[memory] = place
+        else:
+            self.copy(result, place)
+
+    def copy(self, node: Node, place: Place, source: Group | None = None) -> Group:
+        """A kernel that moves a value to `place`, from where it lives or from where `source` put it."""
+        group = Group(f"copy{len(self.copies)}", "copy", (node,), (node,), tuple(s for s in node.shape if s != 1),
+                      axes=(_plain_axes(node),))
+        self.add(group)
+        if source is not None:
+            self.source[group] = self.copies[source]
+            self.before.add_edge(source, group)
+        self.copies[group] = place
+        return group
+
+    def stage(self, node: Node) -> Group:
+        """A copy of a variable's old value that survives its update (two variables that are exchanged)."""
+        place = Place("arena", offset=self.reserved)
+        self.reserved = self.reserved + aligned_bytes(node)
+        return self.copy(node, place)
+
+    def fits_in_place(self, variable: Node, new: Node) -> bool:
+        """May the kernel that computes `new` write it straight into the variable?"""
+        group = self.writer.get(new)
+        if group is None or new in self.place:
+            return False
+        if any(r is not group and nx.has_path(self.before, group, r) for r in self.readers(variable)):
+            return False
+        if not any(memory_of(n) is variable for n in group.inputs):
+            return True
+        return group.kind in ("map", "column", "matmul") and _reads_own_place(group, variable, new)
+
+    def steps(self) -> list[list[Group]]:
+        """Groups in order; neighbours that do not depend on one another share a step."""
+        last = {g for g in self.before if not self.before.out_degree(g) and _is_small(g)}
+        order = list(nx.lexicographical_topological_sort(self.before, key=self._rank))
+        ordered = [g for g in order if g not in last] + [g for g in order if g in last]
+        steps: list[list[Group]] = []
+        for group in ordered:
+            if steps and not any(self.before.has_edge(g, group) for g in steps[-1]):
+                steps[-1].append(group)
+            else:
+                steps.append([group])
+        return steps
+
+    def _rank(self, group: Group) -> tuple[bool, int]:
+        return group.kind == "copy", int(group.name.lstrip("kcopy"))
+
+    def allocate(self, steps: list[list[Group]]) -> Size:
+        """Arena slots for what has no place yet; returns the arena's bytes."""
+        last_use: dict[Node, int] = {}
+        for i, step in enumerate(steps):
+            for group in step:
+                for n in (*group.inputs, *group.outputs):
+                    last_use[memory_of(n)] = i
+        free: list[_Slot] = []
+        held: dict[Node, _Slot] = {}
+        top = self.reserved
+        for i, step in enumerate(steps):
+            for group in step:
+                for node in group.outputs if group.kind != "copy" else ():
+                    if node in self.place:
+                        continue
+                    need = aligned_bytes(node)
+                    slot = next((s for s in free if _covers(s.bytes, need)), None)
+                    if slot is None:
+                        slot = _Slot(top, need)
+                        top = top + need
+                    else:
+                        free.remove(slot)
+                    held[node] = slot
+                    self.place[node] = Place("arena", offset=slot.offset)
+            free.extend(held.pop(n) for n in list(held) if last_use[n] <= i)
+        return top
+
+    def placed(self, group: Group) -> Group:
+        """The group with its places."""
+        reads = tuple(self.source.get(group) or self.place[memory_of(n)] for n in group.inputs)
+        writes = (self.copies[group],) if group in self.copies else tuple(self.place[n] for n in group.outputs)
+        return replace(group, reads=reads, writes=writes)
+
+
+def aligned_bytes(node: Node) -> Size:
+    """Bytes of a node's value, up to a whole cache line."""
+    size = node.type.count * node.dtype.size
+    return dims.ceildiv(size, ALIGN) * ALIGN
+
+
+def _plain_axes(node: Node) -> tuple[int | None, ...]:
+    at: list[int | None] = []
+    for size in node.shape:
+        at.append(None if size == 1 else sum(p is not None for p in at))
+    return tuple(at)
+
+
+def _is_small(group: Group) -> bool:
+    sizes = dims.product(group.frame)
+    return isinstance(sizes, int) and sizes <= DEFERRED and group.kind in ("map", "copy")
+
+
+def _covers(have: Size, need: Size) -> bool:
+    """Is one size at least the other whatever its symbols stand for?"""
+    difference = have - need
+    if isinstance(difference, Dim):
+        return all(c >= 0 for _, c in difference.terms)
+    return difference == 0 or isinstance(have, int) and 0 < difference <= have // 4
+
+
+def _reads_own_place(group: Group, variable: Node, new: Node) -> bool:
+    """Is the variable read only at the element that is being replaced?"""
+    nodes = group.nodes
+    if any(is_shift(n) or n.op.name == "transpose" for n in nodes):
+        return False
+    readers = [n for n in nodes if any(memory_of(a) is variable for a in n.args)]
+    return all(n.op.way == "scalar" and n.shape == new.shape and variable.shape == new.shape
+               and not any(memory_of(a) is variable and a is not variable for a in n.args) for n in readers)
