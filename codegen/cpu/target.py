@@ -79,7 +79,7 @@ class Target:
 
     def machine(self) -> Any:
         """A new llvmlite TargetMachine: position-independent code, small code model."""
-        _initialise(self.triple == llvm.get_process_triple())
+        _initialise(native=self.triple.startswith(llvm.get_process_triple()))
         return llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu, features=self.features, opt=2, reloc="pic", codemodel="small"
         )
@@ -105,6 +105,7 @@ def _initialise(native: bool) -> None:
     if native:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()
     else:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()

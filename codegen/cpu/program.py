@@ -1,0 +1,216 @@
+"""A whole program as one native function: a plan of launches, followed without a step through Python.
+
+A kernel NAME is LLVM IR that defines
+
+    void @NAME(i64 first, i64 last, ptr buffers, ptr sizes)    its units first … last − 1
+    i64  @NAME_units(ptr sizes)                                how many units there are
+    i64  @NAME_work(ptr sizes)                                 scalar operations of all of them
+
+The program adds
+
+    void @run(ptr externals, ptr sizes, ptr arena)
+    i64  @arena_bytes(ptr sizes)
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tensorc.codegen.cpu import launch
+from tensorc.codegen.cpu.compile import Library, compile_text, load
+from tensorc.codegen.cpu.sizes import SizeArithmetic
+from tensorc.codegen.cpu.target import Target
+from tensorc.ir.dims import Size
+
+EXPORTS = ("run", "arena_bytes")
+
+
+@dataclass(frozen=True)
+class External:
+    """Memory the caller supplies: an input, a variable, a constant or an output."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Memory inside the program's arena, `offset` bytes from its start."""
+
+    offset: Size
+
+
+Place = External | Arena
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order."""
+
+    kernel: str
+    places: tuple[Place, ...]
+    sizes: tuple[Size, ...]
+
+
+Step = tuple[Launch, ...]
+
+
+@dataclass(frozen=True)
+class ProgramSpec:
+    """What a program does.
+
+    Attributes:
+        name: for people; the code does not hold it.
+        sizes: the symbols that the sizes of launches, offsets and arena are made of.
+        externals: how many buffers the caller supplies.
+        steps: run in order; the launches of one step do not depend on each other and run side by side.
+        arena: bytes of scratch memory, aligned to 64.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    externals: int
+    steps: tuple[Step, ...]
+    arena: Size
+
+
+class Loaded:
+    """A program in memory.
+
+    `run(externals, sizes, arena)` and `arena_bytes(sizes)` take addresses: of a table of pointers, a table of
+    int64, and an arena of at least `arena_bytes` aligned to 64.  They release the GIL, keep the code loaded, and may
+    be called from several threads at once with tables and arenas of their own.
+    """
+
+    def __init__(self, library: Library) -> None:
+        pointer = ctypes.c_void_p
+        self.library = library
+        self.run = library.function("run", None, pointer, pointer, pointer)
+        self.arena_bytes = library.function("arena_bytes", ctypes.c_int64, pointer)
+
+
+def load_program(text: str, spec: ProgramSpec, target: Target, imports: Mapping[str, int]) -> Loaded:
+    """The program of `spec`, whose kernels `text` defines, compiled and loaded.
+
+    Args:
+        imports: addresses of tc_run and of whatever else the kernels call.
+
+    Raises: CodeError if LLVM refuses the text.
+    """
+    image = compile_text(text + emit_program(spec), target).image
+    return load_image(image, imports)
+
+
+def load_image(image: bytes, imports: Mapping[str, int]) -> Loaded:
+    """The program whose object image is `image`.  Raises InternalError if it is damaged."""
+    return Loaded(load(image, EXPORTS, imports))
+
+
+def emit_program(spec: ProgramSpec) -> str:
+    """The LLVM IR of `run` and `arena_bytes`, to stand in one module with the kernels."""
+    return "\n".join([
+        launch.PLAN,
+        *_plan(spec),
+        "",
+        *_run(spec),
+        "",
+        *_arena_bytes(spec),
+        "",
+    ])
+
+
+def _values(spec: ProgramSpec) -> dict[Size, int]:
+    """Every size and offset that launches use, with its index in the table of values."""
+    used = [
+        size
+        for step in spec.steps
+        for each in step
+        for size in (*each.sizes, *(place.offset for place in each.places if isinstance(place, Arena)))
+    ]
+    return {size: index for index, size in enumerate(dict.fromkeys(used))}
+
+
+def _plan(spec: ProgramSpec) -> Iterator[str]:
+    """The launches and their words as constants."""
+    values = _values(spec)
+    launches: list[str] = []
+    words: list[int] = []
+
+    for step in spec.steps:
+        for position, each in enumerate(step):
+            launches.append(_launch(each, len(words), 0 if position else len(step)))
+            words += [_word(place, values) for place in each.places]
+            words += [values[size] for size in each.sizes]
+
+    most_parts = max((len(step) for step in spec.steps), default=0)
+    most_words = max((sum(map(_words, step)) for step in spec.steps), default=0)
+
+    yield _constant("words", "i32", [f"i32 {word}" for word in words])
+    yield _constant("launches", "%Launch", launches)
+    fields = f"ptr @launches, i64 {len(launches)}, i64 {most_parts}, i64 {most_words}"
+    yield f"@plan = internal constant %Plan {{ {fields} }}"
+
+
+def _launch(each: Launch, first_word: int, launches_of_step: int) -> str:
+    name = each.kernel
+    words = f"ptr getelementptr (i32, ptr @words, i64 {first_word})"
+    numbers = f"i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
+    return f"%Launch {{ ptr @{name}, ptr @{name}_units, ptr @{name}_work, {words}, {numbers} }}"
+
+
+def _word(place: Place, values: Mapping[Size, int]) -> int:
+    match place:
+        case External(index):
+            return index
+        case Arena(offset):
+            return -1 - values[offset]
+
+
+def _words(each: Launch) -> int:
+    return len(each.places) + len(each.sizes)
+
+
+def _constant(name: str, kind: str, items: list[str]) -> str:
+    body = ",\n  ".join(items)
+    return f"@{name} = internal constant [{len(items)} x {kind}] [\n  {body}\n]"
+
+
+def _run(spec: ProgramSpec) -> Iterator[str]:
+    """Computes the table of values and follows the plan."""
+    values = _values(spec)
+    yield "declare void @tc_run(ptr, ptr, ptr, ptr)"
+    yield ""
+    yield "define void @run(ptr %externals, ptr %sizes, ptr %arena) {"
+    yield f"  %values = alloca [{len(values)} x i64], align 8"
+
+    lines: list[str] = []
+    arithmetic = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines))
+    for size, index in values.items():
+        value = arithmetic.value(size)
+        lines.append(f"  %value{index} = getelementptr i64, ptr %values, i64 {index}")
+        lines.append(f"  store i64 {value}, ptr %value{index}, align 8")
+
+    yield from lines
+    yield "  call void @tc_run(ptr @plan, ptr %externals, ptr %values, ptr %arena)"
+    yield "  ret void"
+    yield "}"
+
+
+def _arena_bytes(spec: ProgramSpec) -> Iterator[str]:
+    yield "define i64 @arena_bytes(ptr %sizes) {"
+
+    lines: list[str] = []
+    total = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines)).value(spec.arena)
+
+    yield from lines
+    yield f"  ret i64 {total}"
+    yield "}"
+
+
+def _load_sizes(names: Sequence[str], lines: list[str]) -> dict[str, str]:
+    """Reads the caller's table of sizes; returns the value of each symbol."""
+    for i in range(len(names)):
+        lines.append(f"  %symbol{i}.place = getelementptr i64, ptr %sizes, i64 {i}")
+        lines.append(f"  %symbol{i} = load i64, ptr %symbol{i}.place, align 8")
+    return {name: f"%symbol{i}" for i, name in enumerate(names)}
