@@ -1,0 +1,102 @@
+"""Conversions between dtypes, NumPy's `astype` wherever that is defined."""
+
+from __future__ import annotations
+
+from tensorc.codegen.cpu.vectormath import Instructions
+from tensorc.ir.types import DType, f16, f32, f64, i16
+
+
+def cast(o: Instructions, x: str, to: DType) -> str:
+    """x converted to lanes of dtype `to`.
+
+    Floats become integers by truncation; what is out of range saturates and NaN gives 0.  Anything becomes a bool by
+    comparing it with 0.
+    """
+    out = o.like(to)
+    if o.dtype is to:
+        return x
+    if to.is_bool:
+        return _nonzero(o, x)
+    if o.dtype is f16 and to is not f32:
+        return cast(o.like(f32), cast(o, x, f32), to)
+    if to is f16 and o.dtype is not f32:
+        return _narrowed_twice(o, x) if o.dtype is f64 else cast(o.like(f32), cast(o, x, f32), f16)
+
+    if o.dtype.is_float:
+        return _from_float(o, x, out)
+    if to.is_float:
+        return o.convert("uitofp" if o.unsigned else "sitofp", x, out)
+    if to.size <= o.dtype.size and not o.dtype.is_bool:
+        return x if to.size == o.dtype.size else o.convert("trunc", x, out)
+    return o.convert("zext" if o.unsigned else "sext", x, out)
+
+
+def _nonzero(o: Instructions, x: str) -> str:
+    if o.dtype is f16:
+        wide = o.like(i16)
+        magnitude = wide.binary("and", o.emit(f"bitcast {o.T} {x} to {wide.T}"), wide.c(0x7FFF))
+        return wide.compare("ne", magnitude, wide.c(0))
+    return o.compare("une" if o.dtype.is_float else "ne", x, o.c(0))
+
+
+def _from_float(o: Instructions, x: str, out: Instructions) -> str:
+    if out.dtype is f16:
+        return o.convert("fptrunc", x, out) if o.half else _narrowed_by_integers(o, x, out)
+    if o.dtype is f16:
+        return o.convert("fpext", x, out) if o.half else _widened_by_integers(o, x, out)
+    if out.dtype.is_float:
+        return o.convert("fpext" if out.dtype is f64 else "fptrunc", x, out)
+    name = "fptoui" if out.unsigned else "fptosi"
+    return o.emit(f"call {out.T} @llvm.{name}.sat.{out.tag}.{o.tag}({o.T} {x})")
+
+
+def _narrowed_twice(o: Instructions, x: str) -> str:
+    """f64 to f16 by way of f32, rounded once: the f32 is rounded to odd, which the second rounding sees through."""
+    single = o.like(f32)
+    bits = single.integers
+    nearest = o.convert("fptrunc", x, single)
+    back = single.convert("fpext", nearest, o)
+
+    inexact = o.compare("one", back, x)
+    b = single.bits(nearest)
+    even = bits.compare("eq", bits.binary("and", b, bits.c(1)), bits.c(0))
+    outward = o.compare("ogt", o.magnitude(back), o.magnitude(x))
+    odd = bits.plus(b, bits.select(outward, bits.c(-1), bits.c(1)))
+    b = bits.select(single.mask("and", inexact, even), odd, b)
+    return cast(single, single.from_bits(b), f16)
+
+
+def _widened_by_integers(o: Instructions, x: str, out: Instructions) -> str:
+    """f16 to f32 without an instruction for it: shift the fields, then let a multiplication rebias the exponent."""
+    i = out.integers
+    b = o.like(i16).convert("zext", o.emit(f"bitcast {o.T} {x} to {o.like(i16).T}"), i)
+    fields = i.binary("shl", i.binary("and", b, i.c(0x7FFF)), i.c(13))
+    value = out.bits(out.times(out.from_bits(fields), out.c(2.0**112)))
+
+    special = i.compare("sge", fields, i.c(0x7C00 << 13))
+    value = i.select(special, i.binary("or", fields, i.c(0x7F800000)), value)
+    sign = i.binary("shl", i.binary("and", b, i.c(0x8000)), i.c(16))
+    return out.from_bits(i.binary("or", value, sign))
+
+
+def _narrowed_by_integers(o: Instructions, x: str, out: Instructions) -> str:
+    """f32 to f16 without an instruction for it, half to even."""
+    i = o.integers
+    b = o.bits(x)
+    magnitude = i.binary("and", b, i.c(0x7FFFFFFF))
+
+    # Normal results: rebias, add half of the last place (less one where it is even), drop 13 bits.
+    odd = i.binary("and", i.binary("lshr", magnitude, i.c(13)), i.c(1))
+    normal = i.plus(i.plus(magnitude, i.c(0xFFF - (112 << 23))), odd)
+    normal = i.binary("lshr", normal, i.c(13))
+
+    # Denormal results: adding 1/2 leaves the rounded mantissa in the low bits.
+    shifted = o.bits(o.plus(o.from_bits(magnitude), o.c(0.5)))
+    denormal = i.minus(shifted, i.c(0x3F000000))
+
+    value = i.when("slt", magnitude, i.c(113 << 23), denormal, normal)
+    value = i.when("sge", magnitude, i.c(143 << 23), i.c(0x7C00), value)
+    value = i.when("sgt", magnitude, i.c(0x7F800000), i.c(0x7E00), value)
+    sign = i.binary("lshr", i.binary("and", b, i.c(-0x80000000)), i.c(16))
+    narrow = i.convert("trunc", i.binary("or", value, sign), o.like(i16))
+    return o.emit(f"bitcast {o.like(i16).T} {narrow} to {out.T}")
