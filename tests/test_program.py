@@ -65,11 +65,11 @@ each:
 end:
   ret void
 }
-define internal i64 @add_units(ptr %sizes) {
+define internal i64 @add_units(ptr %sizes) alwaysinline {
   %rows = load i64, ptr %sizes
   ret i64 %rows
 }
-define internal i64 @add_work(ptr %sizes) {
+define internal i64 @add_work(ptr %sizes) alwaysinline {
   %columns_place = getelementptr i64, ptr %sizes, i64 1
   %rows = load i64, ptr %sizes
   %columns = load i64, ptr %columns_place
@@ -95,11 +95,11 @@ each:
 end:
   ret void
 }
-define internal i64 @mark_units(ptr %sizes) {
+define internal i64 @mark_units(ptr %sizes) alwaysinline {
   %units = load i64, ptr %sizes
   ret i64 %units
 }
-define internal i64 @mark_work(ptr %sizes) {
+define internal i64 @mark_work(ptr %sizes) alwaysinline {
   %work_place = getelementptr i64, ptr %sizes, i64 1
   %work = load i64, ptr %work_place
   ret i64 %work

@@ -2,9 +2,10 @@
 
     void tc_run(Plan plan, ptr externals, ptr values, ptr arena)
 
-A plan is a constant table of launches.  A launch names a kernel, the functions that tell its units and work, and one
-word for each buffer and each size it wants.  The word of a buffer is an index into `externals`, or −1 − an index into
-`values`, which is then an offset into the arena; the word of a size is an index into `values`.
+A plan is a constant table of launches, and a function that tells units and work of its kernels by their number.  A
+launch names a kernel and holds one word for each buffer and each size that the kernel wants.  The word of a buffer is
+an index into `externals`, or −1 − an index into `values`, which is then an offset into the arena; the word of a size is
+an index into `values`.
 
 The launches of one step do not depend on each other and become the parts of one parallel region.  Little work is
 done at once by the caller.  More is cut into chunks of equal work, a chunk being a range of units of each part it
@@ -28,8 +29,8 @@ CHUNKS_PER_THREAD = 4
 """More balance better where threads are disturbed, fewer cost less."""
 
 PLAN = """
-%Launch = type { ptr, ptr, ptr, ptr, i32, i32, i32 }  ; kernel, units, work, words, buffers, sizes, launches of its step
-%Plan = type { ptr, i64, i64, i64 }                   ; launches, their number, most parts and most words in a step
+%Plan = type { ptr, i64, ptr, i64, i64 }        ; launches, their count, measure, most parts and most words in a step
+%Launch = type { ptr, ptr, i32, i32, i32, i32 } ; kernel, words, kernel's number, buffers, sizes, launches of its step
 """
 
 
@@ -39,23 +40,25 @@ def emit_launch() -> str:
 
 
 TYPES = """
-%Part = type { ptr, ptr, ptr, i64, i64 }              ; kernel, buffers, sizes, units, work
-%Job = type { i64, ptr, i64, i64 }                    ; number of parts, parts, chunks, work
+%Part = type { ptr, ptr, ptr, i64, i64 }        ; kernel, buffers, sizes, units, work
+%Job = type { i64, ptr, i64, i64 }              ; count of parts, parts, chunks, work
 """
 
 RUN = """
 define void @tc_run(ptr %plan, ptr %externals, ptr %values, ptr %arena) {
 entry:
-  %number_place = getelementptr %Plan, ptr %plan, i32 0, i32 1
-  %most_parts_place = getelementptr %Plan, ptr %plan, i32 0, i32 2
-  %most_words_place = getelementptr %Plan, ptr %plan, i32 0, i32 3
+  %all_place = getelementptr %Plan, ptr %plan, i32 0, i32 1
+  %measure_place = getelementptr %Plan, ptr %plan, i32 0, i32 2
+  %most_parts_place = getelementptr %Plan, ptr %plan, i32 0, i32 3
+  %most_words_place = getelementptr %Plan, ptr %plan, i32 0, i32 4
   %launches = load ptr, ptr %plan, align 8
-  %number = load i64, ptr %number_place, align 8
+  %all = load i64, ptr %all_place, align 8
+  %measure = load ptr, ptr %measure_place, align 8
   %most_parts = load i64, ptr %most_parts_place, align 8
   %most_words = load i64, ptr %most_words_place, align 8
   %parts = alloca %Part, i64 %most_parts, align 8
   %words = alloca i64, i64 %most_words, align 8
-  %launches_end = getelementptr %Launch, ptr %launches, i64 %number
+  %launches_end = getelementptr %Launch, ptr %launches, i64 %all
   br label %look
 
 look:
@@ -64,7 +67,7 @@ look:
   br i1 %over, label %end, label %prepare
 
 prepare:
-  %count_place = getelementptr %Launch, ptr %step, i32 0, i32 6
+  %count_place = getelementptr %Launch, ptr %step, i32 0, i32 5
   %count_narrow = load i32, ptr %count_place, align 4
   %count = zext i32 %count_narrow to i64
   %step_end = getelementptr %Launch, ptr %step, i64 %count
@@ -75,6 +78,7 @@ fill:
   %part = phi ptr [ %parts, %prepare ], [ %part_next, %fill ]
   %free = phi ptr [ %words, %prepare ], [ %free_next, %fill ]
   %free_next = call ptr @fill_part(ptr %launch, ptr %part, ptr %free, ptr %externals, ptr %values, ptr %arena)
+  call void @measure_part(ptr %launch, ptr %part, ptr %measure)
   %launch_next = getelementptr %Launch, ptr %launch, i64 1
   %part_next = getelementptr %Part, ptr %part, i64 1
   %filled = icmp eq ptr %launch_next, %step_end
@@ -89,22 +93,24 @@ end:
 }
 
 ; Fills `part`, and from `free` on the tables of buffers and sizes it refers to; returns what lies behind them.
-define internal ptr @fill_part(ptr %launch, ptr %part, ptr %free, ptr %externals, ptr %values, ptr %arena) {
+define internal ptr @fill_part(ptr %launch, ptr %part, ptr %free, ptr %externals, ptr %values, ptr %arena)
+    alwaysinline {
 entry:
-  %units_function_place = getelementptr %Launch, ptr %launch, i32 0, i32 1
-  %work_function_place = getelementptr %Launch, ptr %launch, i32 0, i32 2
-  %code_place = getelementptr %Launch, ptr %launch, i32 0, i32 3
-  %buffers_place = getelementptr %Launch, ptr %launch, i32 0, i32 4
-  %sizes_place = getelementptr %Launch, ptr %launch, i32 0, i32 5
+  %code_place = getelementptr %Launch, ptr %launch, i32 0, i32 1
+  %buffers_place = getelementptr %Launch, ptr %launch, i32 0, i32 3
+  %sizes_place = getelementptr %Launch, ptr %launch, i32 0, i32 4
   %kernel = load ptr, ptr %launch, align 8
-  %units_function = load ptr, ptr %units_function_place, align 8
-  %work_function = load ptr, ptr %work_function_place, align 8
   %code = load ptr, ptr %code_place, align 8
   %buffers = load i32, ptr %buffers_place, align 4
   %sizes = load i32, ptr %sizes_place, align 4
   %size_table = getelementptr ptr, ptr %free, i32 %buffers
   %size_code = getelementptr i32, ptr %code, i32 %buffers
   %behind = getelementptr i64, ptr %size_table, i32 %sizes
+  %part_buffers_place = getelementptr %Part, ptr %part, i32 0, i32 1
+  %part_sizes_place = getelementptr %Part, ptr %part, i32 0, i32 2
+  store ptr %kernel, ptr %part, align 8
+  store ptr %free, ptr %part_buffers_place, align 8
+  store ptr %size_table, ptr %part_sizes_place, align 8
   br label %more_buffers
 
 more_buffers:
@@ -136,7 +142,7 @@ place:
 more_sizes:
   %s = phi i32 [ 0, %more_buffers ], [ %s_next, %size ]
   %some_size = icmp slt i32 %s, %sizes
-  br i1 %some_size, label %size, label %measure
+  br i1 %some_size, label %size, label %end
 size:
   %s_code_place = getelementptr i32, ptr %size_code, i32 %s
   %s_code = load i32, ptr %s_code_place, align 4
@@ -147,24 +153,28 @@ size:
   %s_next = add i32 %s, 1
   br label %more_sizes
 
-measure:
-  %units = call i64 %units_function(ptr %size_table)
-  %work = call i64 %work_function(ptr %size_table)
-  %part_buffers_place = getelementptr %Part, ptr %part, i32 0, i32 1
-  %part_sizes_place = getelementptr %Part, ptr %part, i32 0, i32 2
-  %part_units_place = getelementptr %Part, ptr %part, i32 0, i32 3
-  %part_work_place = getelementptr %Part, ptr %part, i32 0, i32 4
-  store ptr %kernel, ptr %part, align 8
-  store ptr %free, ptr %part_buffers_place, align 8
-  store ptr %size_table, ptr %part_sizes_place, align 8
-  store i64 %units, ptr %part_units_place, align 8
-  store i64 %work, ptr %part_work_place, align 8
+end:
   ret ptr %behind
+}
+
+define internal void @measure_part(ptr %launch, ptr %part, ptr %measure) alwaysinline {
+  %kernel_place = getelementptr %Launch, ptr %launch, i32 0, i32 2
+  %sizes_place = getelementptr %Part, ptr %part, i32 0, i32 2
+  %units_place = getelementptr %Part, ptr %part, i32 0, i32 3
+  %work_place = getelementptr %Part, ptr %part, i32 0, i32 4
+  %kernel = load i32, ptr %kernel_place, align 4
+  %sizes = load ptr, ptr %sizes_place, align 8
+  %measured = call { i64, i64 } %measure(i32 %kernel, ptr %sizes)
+  %units = extractvalue { i64, i64 } %measured, 0
+  %work = extractvalue { i64, i64 } %measured, 1
+  store i64 %units, ptr %units_place, align 8
+  store i64 %work, ptr %work_place, align 8
+  ret void
 }
 """
 
 STEP = f"""
-define internal void @run_step(i64 %count, ptr %parts) {{
+define internal void @run_step(i64 %count, ptr %parts) alwaysinline {{
 entry:
   %job = alloca %Job, align 8
   br label %sum

@@ -135,7 +135,7 @@ end:
   ret void
 }
 
-define internal void @wait_until_done(i32 %count) {
+define internal void @wait_until_done(i32 %count) alwaysinline {
 entry:
   %spin = load atomic i32, ptr @spin monotonic, align 4
   br label %watch
@@ -169,7 +169,7 @@ end:
   ret void
 }
 
-define internal void @start_workers(i32 %wanted) {
+define internal void @start_workers(i32 %wanted) alwaysinline {
 entry:
   br label %check
 check:
@@ -289,7 +289,7 @@ declare i32 @pthread_attr_destroy(ptr)
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(ptr)
 
-define internal i1 @start_thread(i32 %number) {{
+define internal i1 @start_thread(i32 %number) alwaysinline {{
 entry:
   %attributes = alloca [128 x i8], align 16
   %place = alloca ptr, align 8
@@ -313,12 +313,12 @@ end:
 LINUX_SLEEP = """
 declare i64 @syscall(i64, ...)
 
-define internal void @sleep_while(ptr %word, i32 %value) {
+define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {
   %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %word, i64 128, i32 %value, ptr null)      ; FUTEX_WAIT_PRIVATE
   ret void
 }
 
-define internal void @wake(ptr %word, i32 %count) {
+define internal void @wake(ptr %word, i32 %count) alwaysinline {
   %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %word, i64 129, i32 %count)                ; FUTEX_WAKE_PRIVATE
   ret void
 }
@@ -328,13 +328,13 @@ DARWIN_SLEEP = """
 declare i32 @__ulock_wait(i32, ptr, i64, i32)
 declare i32 @__ulock_wake(i32, ptr, i64)
 
-define internal void @sleep_while(ptr %word, i32 %value) {
+define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {
   %wide = zext i32 %value to i64
   %woken = call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)                             ; UL_COMPARE_AND_WAIT
   ret void
 }
 
-define internal void @wake(ptr %word, i32 %count) {
+define internal void @wake(ptr %word, i32 %count) alwaysinline {
   %woken = call i32 @__ulock_wake(i32 257, ptr %word, i64 0)                                      ; …, ULF_WAKE_ALL
   ret void
 }
@@ -346,7 +346,7 @@ declare i32 @CloseHandle(ptr)
 declare i32 @WaitOnAddress(ptr, ptr, i64, i32)
 declare void @WakeByAddressAll(ptr)
 
-define internal i1 @start_thread(i32 %number) {{
+define internal i1 @start_thread(i32 %number) alwaysinline {{
 entry:
   %wide = zext i32 %number to i64
   %argument = inttoptr i64 %wide to ptr
@@ -360,14 +360,14 @@ end:
   ret i1 %ok
 }}
 
-define internal void @sleep_while(ptr %word, i32 %value) {{
+define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {{
   %expected = alloca i32, align 4
   store i32 %value, ptr %expected, align 4
   %woken = call i32 @WaitOnAddress(ptr %word, ptr %expected, i64 4, i32 -1)
   ret void
 }}
 
-define internal void @wake(ptr %word, i32 %count) {{
+define internal void @wake(ptr %word, i32 %count) alwaysinline {{
   call void @WakeByAddressAll(ptr %word)
   ret void
 }}

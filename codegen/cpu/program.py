@@ -6,6 +6,7 @@ A kernel NAME is LLVM IR that defines
     i64  @NAME_units(ptr sizes)                                how many units there are
     i64  @NAME_work(ptr sizes)                                 scalar operations of all of them
 
+the last two best as `internal` and `alwaysinline`: each function of a module costs LLVM half a millisecond.
 The program adds
 
     void @run(ptr externals, ptr sizes, ptr arena)
@@ -113,6 +114,8 @@ def emit_program(spec: ProgramSpec) -> str:
         launch.PLAN,
         *_plan(spec),
         "",
+        *_measure(_kernels(spec)),
+        "",
         *_run(spec),
         "",
         *_arena_bytes(spec),
@@ -131,15 +134,22 @@ def _values(spec: ProgramSpec) -> dict[Size, int]:
     return {size: index for index, size in enumerate(dict.fromkeys(used))}
 
 
+def _kernels(spec: ProgramSpec) -> dict[str, int]:
+    """Every kernel, with its number."""
+    used = dict.fromkeys(each.kernel for step in spec.steps for each in step)
+    return {kernel: number for number, kernel in enumerate(used)}
+
+
 def _plan(spec: ProgramSpec) -> Iterator[str]:
     """The launches and their words as constants."""
     values = _values(spec)
+    kernels = _kernels(spec)
     launches: list[str] = []
     words: list[int] = []
 
     for step in spec.steps:
         for position, each in enumerate(step):
-            launches.append(_launch(each, len(words), 0 if position else len(step)))
+            launches.append(_launch(each, kernels[each.kernel], len(words), 0 if position else len(step)))
             words += [_word(place, values) for place in each.places]
             words += [values[size] for size in each.sizes]
 
@@ -148,15 +158,33 @@ def _plan(spec: ProgramSpec) -> Iterator[str]:
 
     yield _constant("words", "i32", [f"i32 {word}" for word in words])
     yield _constant("launches", "%Launch", launches)
-    fields = f"ptr @launches, i64 {len(launches)}, i64 {most_parts}, i64 {most_words}"
+    fields = f"ptr @launches, i64 {len(launches)}, ptr @measure, i64 {most_parts}, i64 {most_words}"
     yield f"@plan = internal constant %Plan {{ {fields} }}"
 
 
-def _launch(each: Launch, first_word: int, launches_of_step: int) -> str:
-    name = each.kernel
+def _launch(each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
     words = f"ptr getelementptr (i32, ptr @words, i64 {first_word})"
-    numbers = f"i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
-    return f"%Launch {{ ptr @{name}, ptr @{name}_units, ptr @{name}_work, {words}, {numbers} }}"
+    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
+    return f"%Launch {{ ptr @{each.kernel}, {words}, {numbers} }}"
+
+
+def _measure(kernels: Mapping[str, int]) -> Iterator[str]:
+    """A function that tells units and work of kernel number `kernel`."""
+    cases = " ".join(f"i32 {number}, label %kernel{number}" for number in kernels.values())
+    yield "define internal { i64, i64 } @measure(i32 %kernel, ptr %sizes) {"
+    yield f"  switch i32 %kernel, label %unknown [ {cases} ]"
+
+    for kernel, number in kernels.items():
+        yield f"kernel{number}:"
+        yield f"  %units{number} = call i64 @{kernel}_units(ptr %sizes)"
+        yield f"  %work{number} = call i64 @{kernel}_work(ptr %sizes)"
+        yield f"  %half{number} = insertvalue {{ i64, i64 }} poison, i64 %units{number}, 0"
+        yield f"  %both{number} = insertvalue {{ i64, i64 }} %half{number}, i64 %work{number}, 1"
+        yield f"  ret {{ i64, i64 }} %both{number}"
+
+    yield "unknown:"
+    yield "  unreachable"
+    yield "}"
 
 
 def _word(place: Place, values: Mapping[Size, int]) -> int:
