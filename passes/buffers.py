@@ -18,6 +18,7 @@ from tensorc.ir.dims import Dim, Size
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group, Place, Plan, memory_of
 from tensorc.ir.node import Node
+from tensorc.passes.context import Context
 from tensorc.passes.fuse import is_shift
 
 ALIGN = 64
@@ -25,7 +26,7 @@ DEFERRED = 1 << 16
 """Elements up to which an update waits for the others, to run beside them."""
 
 
-def plan_buffers(graph: Graph) -> Graph:
+def plan_buffers(graph: Graph, context: Context) -> Graph:
     """The graph with places for all its kernels read and write, and its kernels in steps."""
     assert graph.plan is not None
     planner = _Planner(graph, list(graph.plan.groups))
@@ -100,7 +101,8 @@ class _Planner:
 
     def copy(self, node: Node, place: Place, source: Group | None = None) -> Group:
         """A kernel that moves a value to `place`, from where it lives or from where `source` put it."""
-        group = Group(f"copy{len(self.copies)}", "copy", (node,), (node,), tuple(s for s in node.shape if s != 1),
+        inputs = () if node.op.name == "constant" and not node.value.ndim else (node,)
+        group = Group(f"copy{len(self.copies)}", "copy", (node,), inputs, tuple(s for s in node.shape if s != 1),
                       axes=(_plain_axes(node),))
         self.add(group)
         if source is not None:

@@ -17,12 +17,13 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, users
 from tensorc.ir.kernels import Group, Plan, memory_of
 from tensorc.ir.node import Node
+from tensorc.passes.context import Context
 
 Axes = tuple[int | None, ...]
 
 CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
-    "broadcast iota size reshape".split()
+    "broadcast iota size".split()
 )
 LIMIT = 160
 """Nodes in one cluster, so that a kernel's live values stay within reach of a register allocator."""
@@ -46,7 +47,7 @@ class Cluster:
         return self.axes.keys()
 
 
-def fuse(graph: Graph) -> Graph:
+def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
     return replace(graph, plan=Plan(tuple((g,) for g in _Fusion(graph).groups())))
 
@@ -67,9 +68,9 @@ class _Fusion:
 
     def is_free(self, node: Node) -> bool:
         """Costs nothing to compute again wherever it is used: made of constants and positions alone."""
-        return node.op.way in ("index", "scalar", "view") and all(
-            a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a) for a in node.args
-        ) and node.op.name in CHEAP and memory_of(node) not in self.roots
+        made_of_nothing = all(a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a) for a in node.args)
+        wanted_in_memory = node in self.roots or any(u.op.view or u.op.kernel for u in self.users[node])
+        return node.op.name in CHEAP and made_of_nothing and not wanted_in_memory
 
     def is_thin(self, node: Node) -> bool:
         """A reshape that only adds or removes sizes of 1, of something computed: it costs nothing inside a kernel."""
@@ -195,7 +196,7 @@ class _Fusion:
             return False
         outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes} - {None}
         sources = [a for a in outside if not (a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a))]
-        return (all(n.op.name in CHEAP and not n.op.view for n in cluster.nodes) and len(sources) <= 1
+        return (all(n.op.name in CHEAP for n in cluster.nodes) and len(sources) <= 1
                 and all(s.op.source for s in sources)
                 and not any(u.op.view or u.op.kernel or is_shift(u)
                             for n in cluster.nodes for u in self.users[n] if u not in cluster.axes))

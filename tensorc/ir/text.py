@@ -21,20 +21,15 @@ from tensorc.ir.types import DType, TensorType
 
 def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
     """The graph as text; `lines` adds the user's lines, `names=False` numbers the parameters (for cache keys)."""
-    label: dict[Node, str] = {}
-    for i, p in enumerate(graph.params):
-        label[p] = p.name if names else f"p{i}"
+    label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
     head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
     body = [(f"graph {graph.name if names else 'g'}({head})", "")]
     where = _placing(graph)
-    count = 0
     for node in graph.nodes:
         if node.op.name == "parameter" or inline(node):
             continue
-        label[node] = f"%{count}"
-        count += 1
         body.append((f"  {label[node]}: {node.type} = {application(node, lambda n: operand(n, label))}{where(node)}",
                      comment(graph.provenance.get(node, ())) if lines else ""))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
@@ -42,6 +37,13 @@ def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
     width = min(100, max((len(text) for text, note in body if note), default=0))
     return "\n".join(text.ljust(width) + f"  # {note}" if note else text for text, note in body) + "\n"
+
+
+def labels(graph: Graph) -> dict[Node, str]:
+    """The name of every node in the graph's text: parameters have their own, results are numbered."""
+    named = {p: p.name for p in graph.params}
+    numbered = (n for n in graph.nodes if n.op.name != "parameter" and not inline(n))
+    return named | {n: f"%{i}" for i, n in enumerate(numbered)}
 
 
 def _placing(graph: Graph) -> Callable[[Node], str]:

@@ -1,0 +1,104 @@
+"""A planned graph to the text of one native program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.cpu import matmul
+from tensorc.codegen.cpu.emit import emit
+from tensorc.codegen.cpu.program import Arena, External, Launch, ProgramSpec, emit_program
+from tensorc.codegen.cpu.program import Place as Memory
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.loopverify import verify
+from tensorc.codegen.lower import Lowered, Scratch, lower
+from tensorc.codegen.prepare import prepare
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph
+from tensorc.ir.kernels import Group, Place
+from tensorc.ir.text import labels
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """All of a program but its machine code.
+
+    Attributes:
+        lowered: for each group of the plan, its kernels in the order they run.
+        spec: the launches; externals are the parameters, the constants and the outputs, in this order.
+        text: LLVM IR of the kernels and of `run`.
+    """
+
+    lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
+    spec: ProgramSpec
+    text: str
+
+
+def assemble(graph: Graph, target: Target) -> Assembly:
+    """The program of a graph that fusion and buffer planning have been through."""
+    assert graph.plan is not None
+    names = labels(graph)
+    steps: list[tuple[Launch, ...]] = []
+    lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
+    texts: dict[str, str] = {}
+    top: Size = graph.plan.arena
+    for step in graph.plan.steps:
+        used: Size = 0
+        columns: list[list[Launch]] = []
+        for group in step:
+            kernels = tuple(prepare(lower(group, names)))
+            lowered.append((group, kernels))
+            place = _Places(graph, graph.plan.arena + used)
+            columns.append([launch for k in kernels for launch in _launches(k, place, target, texts)])
+            used = used + place.used
+        depth = max(map(len, columns))
+        steps.extend(tuple(c[i] for c in columns if i < len(c)) for i in range(depth))
+        top = dims.maximum(top, graph.plan.arena + used)
+    sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
+    externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
+    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), top)
+    return Assembly(tuple(lowered), spec, "\n".join([*texts.values(), emit_program(spec)]))
+
+
+class _Places:
+    """Where the buffers of one group's kernels lie; scratch memory follows the plan's arena."""
+
+    def __init__(self, graph: Graph, start: Size) -> None:
+        assert graph.plan is not None
+        self.first = {"param": 0, "constant": len(graph.params),
+                      "output": len(graph.params) + len(graph.plan.constants)}
+        self.start = start
+        self.used: Size = 0
+        self.scratch: dict[str, Memory] = {}
+
+    def of(self, place: Place | Scratch) -> Memory:
+        """A place of the plan, or the scratch memory of that name."""
+        if isinstance(place, Scratch):
+            if place.name not in self.scratch:
+                self.scratch[place.name] = self.more(place.bytes)
+            return self.scratch[place.name]
+        if place.kind == "arena":
+            return Arena(place.offset)
+        return External(self.first[place.kind] + place.index)
+
+    def more(self, bytes: Size) -> Memory:
+        """Fresh scratch memory."""
+        memory = Arena(self.start + self.used)
+        self.used = self.used + dims.ceildiv(bytes, 64) * 64
+        return memory
+
+
+def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str, str]) -> list[Launch]:
+    """The launches of one kernel; its text, and what it shares with others, is added to `texts`."""
+    kernel = lowered.kernel
+    where = tuple(map(places.of, lowered.operands))
+    sizes = tuple(map(dims.symbol, kernel.sizes))
+    if isinstance(kernel, ir.Kernel):
+        texts[kernel.name] = emit(verify(kernel), target)
+        return [Launch(kernel.name, where, sizes)]
+    texts.update(matmul.shared(kernel, target))
+    texts[kernel.name] = matmul.emit_matmul(kernel, target)
+    where = (*where, places.more(matmul.workspace(kernel, target)))
+    return [Launch(name, where, sizes) for name in matmul.phases(kernel, target)]
+

@@ -1,0 +1,390 @@
+"""Groups to kernels: a fused group of graph nodes becomes loop IR.
+
+Values are asked for from the results down, each at an index made of loop variables, and computed in the outermost scope
+that binds what its index needs: the maximum of a row is found once a row, not once an element.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tensorc.codegen import loopir as ir
+from tensorc.errors import InternalError
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.kernels import Group, Place
+from tensorc.ir.node import Node
+from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
+from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Memory that one launch needs for itself."""
+
+    name: str
+    bytes: Size
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A kernel and, for each of its buffers, where that lives."""
+
+    kernel: ir.Kernel | ir.Matmul
+    operands: tuple[Place | Scratch, ...]
+
+
+def lower(group: Group, names: Mapping[Node, str]) -> Lowered:
+    """The kernel of a group; `names` are the nodes' names in the graph's text, used for its buffers."""
+    lowering = _Lowering(group, names)
+    kernel = lowering.matmul() if group.kind == "matmul" else lowering.loops()
+    return Lowered(kernel, tuple(lowering.operands[b.name] for b in kernel.buffers))
+
+
+@dataclass(eq=False)
+class _Scope:
+    """An open loop (or the grid, whose var is empty), its statements so far and the values computed in it."""
+
+    var: str
+    extent: Size
+    block: list[ir.Stmt] = field(default_factory=list)
+    known: dict[object, ir.Expr] = field(default_factory=dict)
+
+
+class _Lowering:
+    """The kernel of one group while it is being written."""
+
+    def __init__(self, group: Group, names: Mapping[Node, str]) -> None:
+        self.group = group
+        self.buffers: dict[str, ir.Buffer] = {}
+        self.operands: dict[str, Place | Scratch] = {}
+        self.loads: dict[Node, str] = {}
+        self.stores: list[str] = []
+        self.counter = itertools.count()
+        self.scopes = [_Scope("", 1)]
+        self.home: dict[str, _Scope] = {}        # of every variable a Let binds
+        self.loops_of_frame = [f"i{k}" for k in range(len(group.frame))]
+        self.taken = {s for n in (*group.inputs, *group.nodes) for size in n.shape for s in dims.symbols(size)}
+        by_place: dict[Place, str] = {}
+        for node, place in zip(group.inputs, group.reads, strict=True):
+            self.loads[node] = self.buffer(names.get(node, "c"), node, place, "in")
+            by_place[place] = self.loads[node]
+        for node, place in zip(group.outputs, group.writes, strict=True):
+            shared = by_place.get(place)
+            if shared is None:
+                shared = self.buffer(names.get(node, "c"), node, place, "out")
+            elif self.buffers[shared].role == "in":
+                before = self.buffers[shared]
+                self.buffers[shared] = ir.Buffer(shared, before.dtype, before.shape, "inout")
+            self.stores.append(shared)
+
+    def buffer(self, name: str, node: Node, where: Place | Scratch, role: ir.Role) -> str:
+        """Declares a buffer for a node's value and returns its name."""
+        name = name.lstrip("%")
+        name = f"t{name}" if name[:1].isdigit() else name
+        while name in self.taken or name in self.loops_of_frame:
+            name += "_"
+        self.buffers[name] = ir.Buffer(name, node.dtype, node.shape, role)
+        self.operands[name] = where
+        self.taken.add(name)
+        return name
+
+    def kernel(self, name: str, grid: tuple[tuple[str, Size], ...]) -> ir.Kernel:
+        """What has been written, as a kernel."""
+        body = tuple(self.scopes[0].block)
+        used = {a.buffer for a, _ in ir.accesses(body)}
+        buffers = tuple(b for b in self.buffers.values() if b.name in used)
+        return ir.Kernel(name, _size_names(buffers, grid, body), buffers, grid, body)
+
+    # -- the forms a group takes
+
+    def loops(self) -> ir.Kernel:
+        """The group as one kernel: results of the grid's own size first, then those inside the reduced loops again."""
+        group = self.group
+        variables = self.loops_of_frame
+        grid = tuple((v, s) for k, (v, s) in enumerate(zip(variables, group.frame, strict=True))
+                     if k not in group.reduced)
+        bound = {v for v, _ in grid}
+        whole = [i for i, axes in enumerate(group.axes)
+                 if all(a is None or variables[a] in bound for a in axes) and group.kind != "along"]
+        inner = [i for i in range(len(group.outputs)) if i not in whole]
+        index = [tuple(0 if a is None else dims.symbol(variables[a]) for a in axes) for axes in group.axes]
+        if group.kind == "along":
+            self.along(group.outputs[0], index[0], variables[min(group.reduced)] if group.reduced else None)
+        else:
+            self.store_all(whole, index)
+            if inner:
+                opened = [self.open(variables[k], group.frame[k]) for k in sorted(group.reduced)]
+                self.store_all(inner, index)
+                for _ in opened:
+                    self.close()
+        return self.kernel(group.name, grid)
+
+    def store_all(self, which: list[int], index: list[tuple[Size, ...]]) -> None:
+        """Computes results, then stores them all: an update in place must not be seen by its neighbours."""
+        values = [self.value(self.group.outputs[i], index[i]) for i in which]
+        for i, value in zip(which, values, strict=True):
+            self.store(self.stores[i], index[i], value)
+
+    def store(self, name: str, index: tuple[Size, ...], value: ir.Expr) -> None:
+        buffer = self.buffers[name]
+        if value.dtype is not buffer.dtype:
+            value = ir.Cast(value, buffer.dtype)
+        self.scopes[-1].block.append(ir.Store(name, index[len(index) - len(buffer.shape):], value))
+
+    def along(self, node: Node, index: tuple[Size, ...], var: str | None) -> None:
+        """A cumulative reduction: the accumulator is stored at every step."""
+        assert node.op.reduce is not None
+        if var is None:
+            return self.store(self.stores[0], index, self.value(node.args[0], index))
+        acc, step = self.fresh("acc"), self.fresh("v")
+        dtype = computing(node.dtype)
+        self.scopes[0].block.append(ir.Acc(acc, node.op.reduce.combine, dtype))
+        self.open(var, node.shape[node.axis])
+        value = self.value(node.args[0], index)
+        self.scopes[-1].block.append(ir.Scan(step, acc, value))
+        self.store(self.stores[0], index, ir.Var(step, dtype))
+        return self.close()
+
+    def matmul(self) -> ir.Matmul:
+        """A matrix product, and what follows it as an epilogue over the same elements."""
+        group = self.group
+        product = next(n for n in group.nodes if n.op.kernel == "matmul")
+        loads = [self.loads[a] for a in product.args]
+        c = self.product_buffer(product)
+        grid, at = _product_grid(product)
+        follows = [i for i, n in enumerate(group.outputs) if n is not product]
+        epilogue = None
+        if follows:
+            self.loads[product] = c
+            by_loop = [s for s, size in zip(at, product.shape, strict=True) if size != 1]
+            index = [tuple(0 if a is None else by_loop[a] for a in axes) for axes in group.axes]
+            self.store_all(follows, index)
+            epilogue = self.kernel(f"{group.name}_epilogue", grid)
+        order = [*loads, c]
+        rest = [b for b in (epilogue.buffers if epilogue else ()) if b.name not in order]
+        buffers = (*(self.buffers[n] for n in order), *rest)
+        k = product.args[0].shape[-2 if product.transpose_a else -1]
+        m, n = product.shape[-2:]
+        sizes = sorted({s for size in (m, n, k, *product.shape) for s in dims.symbols(size)}
+                       | set(_size_names(buffers, (), ())) | set(epilogue.sizes if epilogue else ()))
+        if epilogue is not None:
+            epilogue = ir.Kernel(epilogue.name, tuple(sizes), buffers, grid, epilogue.body)
+        return ir.Matmul(group.name, tuple(sizes), buffers, product.shape[:-2], m, n, k,
+                         product.transpose_a, product.transpose_b, epilogue)
+
+    def product_buffer(self, product: Node) -> str:
+        """Where the bare product goes: its own place, or over a result of the epilogue, or memory of the launch."""
+        group = self.group
+        if product in group.outputs:
+            return self.stores[group.outputs.index(product)]
+        for node, name, place in zip(group.outputs, self.stores, group.writes, strict=True):
+            if node.type == product.type and place not in group.reads:
+                self.buffers[name] = ir.Buffer(name, node.dtype, node.shape, "inout")
+                return name
+        size = product.type.count * product.dtype.size
+        return self.buffer("product", product, Scratch("product", size), "scratch")
+
+    # -- values
+
+    def value(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...] = ()) -> ir.Expr:
+        """The element of `node` at an index, computed at most once a scope; read only where `bounds` hold."""
+        shape = node.shape
+        index = tuple(0 if s == 1 else i for i, s in zip(index[len(index) - len(shape):], shape, strict=True))
+        key = node, index, bounds
+        for scope in reversed(self.scopes):
+            if key in scope.known:
+                return scope.known[key]
+        expr, scope = self.compute(node, index, bounds)
+        if not isinstance(expr, ir.Num | ir.Var):
+            expr = self.bind(expr, scope)
+        scope.known[key] = expr
+        return expr
+
+    def compute(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...]) -> tuple[ir.Expr, _Scope]:
+        """An element as an expression over values already bound, and the scope it belongs to."""
+        needed = [*index, *(s for b in bounds for s in (b.size, b.low, b.high))]
+        scope = self.scope_of(needed)
+        op = node.op
+        if node in self.loads:
+            return self.load(node, index, bounds, scope), scope
+        if op.name == "constant":
+            return ir.Num(node.value.item(), computing(node.dtype)), self.scopes[0]
+        if op.scalar is not None:
+            args = tuple(self.value(a, index[len(index) - len(a.shape):], bounds) for a in node.args)
+            scope = self.deepest(args, scope if not args else self.scopes[0])
+            dtype = computing(node.dtype)
+            return (ir.Cast(args[0], dtype) if op.scalar == "cast" else ir.Call(op.scalar, args, dtype)), scope
+        if op.index is not None:
+            value = self.element(node, op.index(node, index), bounds)
+            return value, self.deepest((value,), self.scopes[0])
+        if op.view:
+            moving = iter(i for i, s in zip(index, node.shape, strict=True) if s != 1)
+            inner = tuple(0 if s == 1 else next(moving) for s in node.args[0].shape)
+            value = self.value(node.args[0], inner, bounds)
+            return value, self.deepest((value,), self.scopes[0])
+        if op.reduce is not None:
+            return self.reduction(node, index, bounds, scope), scope
+        raise InternalError(f"{op.name} has no place inside a kernel")
+
+    def load(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
+        """An element from memory; half precision is widened."""
+        where = self.holds(bounds, scope) if bounds else None
+        buffer = self.loads[node]
+        expr: ir.Expr = ir.Load(buffer, index, node.dtype, where)
+        return ir.Cast(self.bind(expr, scope), f32) if node.dtype is f16 else expr
+
+    def element(self, node: Node, element: Element, bounds: tuple[Bound, ...]) -> ir.Expr:
+        """What an operation that finds its elements by index says of one."""
+        match element:
+            case At(operand, index):
+                at = tuple(self.data_index(node, i, bounds) if isinstance(i, Element) else i for i in index)
+                return self.value(node.args[operand], at, bounds)
+            case Fill(value, dtype):
+                return ir.Num(value, computing(dtype or node.dtype))
+            case Position(size, dtype):
+                return self.bind(self.position(size, computing(dtype or node.dtype)), self.scope_of([size]))
+            case Compute(fn, args, dtype):
+                values = tuple(self.element(node, a, bounds) for a in args)
+                return self.bind(ir.Call(fn, values, dtype), self.deepest(values, self.scopes[0]))
+            case Where(tests, then, otherwise):
+                scope = self.scope_of([s for b in tests for s in (b.size, b.low, b.high)])
+                test = self.holds(tests, scope)
+                yes = self.element(node, then, bounds + tests)
+                no = self.element(node, otherwise, bounds)
+                chosen = (test, yes, no)
+                return self.bind(ir.Call("select", chosen, yes.dtype), self.deepest(chosen, self.scopes[0]))
+
+    def position(self, size: Size, dtype: DType) -> ir.Expr:
+        """A size as data."""
+        if isinstance(size, int):
+            return ir.Num(size, dtype)
+        exact = dtype if dtype in (i32, i64) else i64
+        return ir.Iter(size, dtype) if exact is dtype else ir.Cast(ir.Iter(size, exact), dtype)
+
+    def data_index(self, node: Node, element: Element, bounds: tuple[Bound, ...]) -> Size:
+        """An index that comes from data, as the symbol of the variable that holds it."""
+        value = self.element(node, element, bounds)
+        if isinstance(value, ir.Num):
+            return int(value.value)
+        assert isinstance(value, ir.Var)
+        return dims.symbol(value.name)
+
+    def holds(self, bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
+        """Do all the bounds hold: a bool variable."""
+        key = "holds", bounds
+        for open_scope in reversed(self.scopes):
+            if key in open_scope.known:
+                return open_scope.known[key]
+        test: ir.Expr | None = None
+        for b in bounds:
+            at = self.position(b.size, i64)
+            for fn, limit in (("ge", b.low), ("lt", b.high)):
+                one = ir.Call(fn, (at, self.position(limit, i64)), boolean)
+                test = one if test is None else ir.Call("and", (test, one), boolean)
+        assert test is not None
+        scope.known[key] = result = self.bind(test, scope)
+        return result
+
+    def reduction(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
+        """Loops below `scope` that feed an accumulator; the loops open below it wait meanwhile."""
+        assert node.op.reduce is not None
+        combine = node.op.reduce.combine
+        (operand,) = node.args
+        gone = node.axes if "axes" in node.attrs else (node.axis,)
+        kept = iter(i for k, i in enumerate(index) if not (node.attrs.get("keepdims") and k in gone))
+        acc = self.fresh("acc")
+        dtype = computing(operand.dtype)
+        scope.block.append(ir.Acc(acc, combine, dtype))
+        at = self.scopes.index(scope) + 1
+        waiting = self.scopes[at:]
+        del self.scopes[at:]
+        inner: list[Size] = []
+        opened = 0
+        for k, size in enumerate(operand.shape):
+            if k not in gone:
+                inner.append(next(kept))
+            else:
+                inner.append(dims.symbol(self.open(self.fresh("r"), size)))
+                opened += 1
+        values: tuple[ir.Expr, ...] = (self.value(operand, tuple(inner), bounds),)
+        if combine in ir.ARG_ACCUMULATORS:
+            values = (*values, self.position(inner[gone[0]], i32))
+        self.scopes[-1].block.append(ir.Accum(acc, values))
+        for _ in range(opened):
+            self.close()
+        self.scopes.extend(waiting)
+        name, result = (f"{acc}.index", i64) if combine in ir.ARG_ACCUMULATORS else (acc, dtype)
+        self.home[name] = scope
+        return ir.Var(name, result)
+
+    # -- scopes
+
+    def fresh(self, stem: str) -> str:
+        """A name that is no buffer's and no size's."""
+        return next(n for i in self.counter if (n := f"{stem}{i}") not in self.taken)
+
+    def bind(self, expr: ir.Expr, scope: _Scope) -> ir.Expr:
+        """The expression's value in a variable of a scope; numbers and variables stay as they are."""
+        if isinstance(expr, ir.Num | ir.Var):
+            return expr
+        name = self.fresh("v")
+        scope.block.append(ir.Let(name, expr))
+        self.home[name] = scope
+        return ir.Var(name, expr.dtype)
+
+    def scope_of(self, sizes: Iterable[Size]) -> _Scope:
+        """The outermost open scope in which all the sizes are known."""
+        needed = {s for size in sizes for s in dims.symbols(size)}
+        holders = {self.home[s] for s in needed if s in self.home}
+        return next((s for s in reversed(self.scopes) if s.var in needed or s in holders), self.scopes[0])
+
+    def deepest(self, values: Iterable[ir.Expr], otherwise: _Scope) -> _Scope:
+        """The innermost of the scopes that hold variables."""
+        holders = {self.home[v.name] for v in values if isinstance(v, ir.Var)}
+        return next((s for s in reversed(self.scopes) if s in holders), otherwise)
+
+    def open(self, var: str, extent: Size) -> str:
+        self.scopes.append(_Scope(var, extent))
+        return var
+
+    def close(self) -> None:
+        scope = self.scopes.pop()
+        self.scopes[-1].block.append(ir.For(scope.var, scope.extent, tuple(scope.block)))
+
+
+def computing(dtype: DType) -> DType:
+    """The dtype that arithmetic happens in: half precision is only stored."""
+    return f32 if dtype is f16 else dtype
+
+
+def _product_grid(product: Node) -> tuple[tuple[tuple[str, Size], ...], list[Size]]:
+    """The grid (batch…, i, j) of a product, and its variables as sizes."""
+    rank = len(product.shape)
+    names = [f"b{k}" for k in range(rank - 2)] + ["i", "j"]
+    return tuple(zip(names, product.shape, strict=True)), [dims.symbol(n) for n in names]
+
+
+def _size_names(buffers: Iterable[ir.Buffer], grid: Iterable[tuple[str, Size]], body: ir.Body) -> tuple[str, ...]:
+    """The size symbols a kernel depends on, sorted."""
+    grid = tuple(grid)
+    sizes: list[Size] = [s for b in buffers for s in b.shape] + [s for _, s in grid]
+    bound = {v for v, _ in grid}
+    for statement in ir.statements(body):
+        if isinstance(statement, ir.For):
+            sizes.append(statement.extent)
+            bound.add(statement.var)
+        elif isinstance(statement, ir.Let):
+            bound.add(statement.var)
+        elif isinstance(statement, ir.Store):
+            sizes.extend(statement.index)
+    for expression in ir.expressions(body):
+        if isinstance(expression, ir.Iter):
+            sizes.append(expression.size)
+        elif isinstance(expression, ir.Load):
+            sizes.extend(expression.index)
+    return tuple(sorted({s for size in sizes for s in dims.symbols(size)} - bound))
+
+

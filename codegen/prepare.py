@@ -1,0 +1,41 @@
+"""Loop IR → loop IR before a schedule is chosen: loops merged and collapsed, long reductions cut into chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.lower import Lowered, Scratch
+from tensorc.codegen.transform import collapse, merge_loops, split
+from tensorc.ir import dims
+
+CHUNK = 16384
+"""Elements of a reduction that one unit of work takes where the rest of the kernel gives too few units."""
+
+FEW = 2048
+"""Points of a grid up to which the reductions over it are cut into chunks."""
+
+
+def prepare(lowered: Lowered) -> list[Lowered]:
+    """The kernels that do a group's work, in order."""
+    kernel = lowered.kernel
+    if isinstance(kernel, ir.Matmul):
+        return [lowered]
+    where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
+    kernel = collapse(merge_loops(kernel))
+    return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)
+                             for b in k.buffers)) for k in _cut(kernel)]
+
+
+def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
+    """The kernel, or its two halves where one long reduction would leave most threads idle."""
+    loops = [s for s in kernel.body if isinstance(s, ir.For)]
+    points = dims.product(extent for _, extent in kernel.grid)
+    if len(loops) == 1 and ir.fed(loops[0]) and isinstance(points, int) and points <= FEW:
+        inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
+        each = max(1, points) * (inner if isinstance(inner, int) else 1)
+        chunk = max(1, CHUNK // each)
+        if not (isinstance(loops[0].extent, int) and loops[0].extent <= 2 * chunk):
+            yield from split(kernel, loops[0].var, chunk)
+            return
+    yield kernel

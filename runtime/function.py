@@ -1,0 +1,238 @@
+"""Compiled functions: from arrays to arrays, and the checks between a user and machine code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorc.errors import ArgumentError, DTypeError, ShapeError
+from tensorc.ir import dims
+from tensorc.ir.closing import Closed, close
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph, Location, verify
+from tensorc.ir.node import Node
+from tensorc.passes.manager import Pipeline
+from tensorc.runtime.program import Program, program
+from tensorc.runtime.random import Stream
+from tensorc.runtime.variable import Cell
+
+log = logging.getLogger("tensorc")
+
+Array = np.ndarray[Any, Any]
+
+_made: weakref.WeakSet[Function] = weakref.WeakSet()
+
+
+class Function:
+    """A computation over inputs, variables and random streams, compiled at its first call.
+
+    One program serves every size of the unknown dimensions; where a call gives size 1 to a dimension that was
+    taken to equal another, a variant is compiled for it once (and logged).
+
+    Args:
+        inputs: parameter nodes fed by the caller, in order.  A variable among them is overridden for the call.
+        updates: (variable, new value) pairs, committed together after all values are computed.
+        cells, streams: the memory of every variable and the stream of every random key that is reachable.
+        defaults: values of inputs that the caller may leave out.
+
+    Raises: ArgumentError for a placeholder that is neither fed nor has a default; ShapeError for sizes that
+        contradict each other.
+    """
+
+    def __init__(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node],
+                 updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
+                 streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
+                 provenance: Mapping[Node, tuple[Location, ...]] | None = None,
+                 passes: Pipeline | None = None) -> None:
+        from tensorc.passes.pipeline import default
+        self.name = name
+        self._inputs = tuple(inputs)
+        self._outputs, self._updates = tuple(outputs), tuple(updates)
+        self._cells, self._streams = dict(cells or {}), dict(streams or {})
+        self._defaults = dict(defaults or {})
+        self._provenance = dict(provenance or {})
+        self._pipeline = passes or default
+        self._variants: dict[frozenset[str], _Variant] = {}
+        self.compilations = 0
+        self._general = self._closed({})
+        _made.add(self)
+
+    @property
+    def graph(self) -> Graph:
+        """The closed graph, before any pass."""
+        return self._general.graph
+
+    @property
+    def ir(self) -> str:
+        """The graph's text."""
+        return str(self.graph)
+
+    @property
+    def program(self) -> Program:
+        """The program for sizes that are all as assumed; compiled now if it was not yet."""
+        return self._variant(frozenset()).program
+
+    def __call__(self, values: Sequence[object]) -> list[Array]:
+        """The outputs for these inputs.
+
+        Raises: ArgumentError for a wrong number of values; ShapeError and DTypeError for values that do not fit.
+            Variables keep their values then.
+        """
+        arrays = self._arrays(values)
+        sizes = self._bound(arrays)
+        variant = self._variant(self._ones(sizes))
+        return variant.run(arrays, sizes)
+
+    def _closed(self, given: Mapping[str, Size]) -> Closed:
+        closed = close(self.name, self._inputs, self._outputs, self._updates, self._provenance, given)
+        verify(closed.graph)
+        fed = set(self._inputs)
+        for leaf in closed.leaves:
+            if leaf.op.name == "parameter" and leaf.role == "input" and leaf not in fed and leaf not in self._defaults:
+                where = ", ".join(map(str, self._provenance.get(leaf, ())))
+                raise ArgumentError(f"K.function: placeholder {leaf.name}{f' ({where})' if where else ''} is needed "
+                                    f"but not among the inputs; add it to the list of inputs")
+        return closed
+
+    def _arrays(self, values: Sequence[object]) -> list[Array]:
+        """The values as C-contiguous arrays of the inputs' dtypes."""
+        given = list(values)
+        missing = self._inputs[len(given):]
+        if len(given) > len(self._inputs) or any(n not in self._defaults for n in missing):
+            names = ", ".join(n.name for n in self._inputs)
+            raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(given)}")
+        given += [self._defaults[n] for n in missing]
+        return [_array(value, node, self.name) for value, node in zip(given, self._inputs, strict=True)]
+
+    def _bound(self, arrays: Sequence[Array]) -> dict[str, int]:
+        """The size symbols' values.  Raises ShapeError where an array does not fit its placeholder."""
+        sizes: dict[str, int] = {}
+        for array, node in zip(arrays, self._inputs, strict=True):
+            if array.ndim != len(node.shape):
+                raise ShapeError(_misfit(self.name, node, array, f"has rank {array.ndim}, not {len(node.shape)}"))
+            for axis, (size, actual) in enumerate(zip(node.shape, array.shape, strict=True)):
+                if isinstance(size, dims.Dim):
+                    (symbol,) = dims.symbols(size)
+                    if sizes.setdefault(symbol, actual) != actual:
+                        raise ShapeError(_misfit(self.name, node, array, f"has size {actual} on axis {axis}, "
+                                                 f"where {sizes[symbol]} was given before"))
+                elif size != actual:
+                    raise ShapeError(_misfit(self.name, node, array, f"has size {actual} on axis {axis}, not {size}"))
+        return sizes
+
+    def _ones(self, sizes: Mapping[str, int]) -> frozenset[str]:
+        """The symbols that are 1 against an assumption; empty where all hold.  Raises ShapeError for other breaches."""
+        ones: set[str] = set()
+        for assumption in self._general.assumptions:
+            left, right = (dims.evaluate(s, sizes) for s in (assumption.left, assumption.right))
+            if left == right:
+                continue
+            alone = {s for size, n in ((assumption.left, left), (assumption.right, right)) if n == 1
+                     for s in dims.symbols(size)}
+            if not alone:
+                raise ShapeError(self._breach(assumption.left, assumption.right, left, right, assumption.where))
+            ones |= alone
+        return frozenset(ones)
+
+    def _breach(self, left: Size, right: Size, a: int, b: int, where: str) -> str:
+        """Why a call does not fit: both placeholders, the sizes, the operation that needs them equal."""
+        def owner(size: Size) -> str:
+            for node in self._inputs:
+                for axis, s in enumerate(node.shape):
+                    if dims.symbols(size) & dims.symbols(s):
+                        return f"{node.name} (axis {axis})"
+            return str(size)
+        return (f"{self.name}: the sizes disagree: {owner(left)} gives {a}, {owner(right)} gives {b}; "
+                f"{where} needs them equal")
+
+    def _variant(self, ones: frozenset[str]) -> _Variant:
+        """The program for calls in which these symbols are 1 against the general assumptions."""
+        found = self._variants.get(ones)
+        if found is None:
+            try:
+                closed = self._closed(dict.fromkeys(ones, 1)) if ones else self._general
+            except ShapeError as error:
+                raise ShapeError(f"{self.name}: with size 1 for {', '.join(sorted(ones))}: {error}") from None
+            found = _Variant(self, closed, program(closed.graph, self._pipeline))
+            self.compilations += 1
+            if ones:
+                log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))
+            self._variants[ones] = found
+        return found
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"
+
+
+class _Variant:
+    """A program, and where each of its parameters comes from."""
+
+    def __init__(self, function: Function, closed: Closed, compiled: Program) -> None:
+        self.program = compiled
+        self._name = function.name
+        self._closed = closed
+        fed = {n: i for i, n in enumerate(function._inputs)}
+        self._sources: list[int | Cell | Stream | Array] = []
+        for leaf in closed.leaves:
+            if leaf.op.name == "constant":
+                self._sources.append(np.ascontiguousarray(leaf.value))
+            elif leaf in fed:
+                self._sources.append(fed[leaf])
+            elif leaf.role == "variable":
+                self._sources.append(function._cells[leaf])
+            elif leaf.role == "key":
+                self._sources.append(function._streams[leaf])
+            else:
+                self._sources.append(function._defaults[leaf])
+        cells = [s for s in self._sources if isinstance(s, Cell)]
+        self._cells = sorted(dict.fromkeys(cells), key=id)
+        symbols = {str(v): s for s, v in closed.sizes.items() if isinstance(v, dims.Dim)}
+        self._symbols = [symbols[s] for s in _own_symbols(closed)]
+
+    def run(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
+        """One call.  Cells are locked together, in one order for all, so that no other call sees half an update."""
+        with contextlib.ExitStack() as stack:
+            for cell in self._cells:
+                stack.enter_context(cell.lock)
+            params = [arrays[s] if isinstance(s, int) else s.array if isinstance(s, Cell)
+                      else s.take() if isinstance(s, Stream) else s for s in self._sources]
+            return self.program.run(params, [sizes[s] for s in self._symbols])
+
+
+def _own_symbols(closed: Closed) -> list[str]:
+    """The graph's symbols, in the order its program takes them."""
+    from tensorc.runtime.program import size_symbols
+    return list(size_symbols(closed.graph))
+
+
+def _array(value: object, node: Node, function: str) -> Array:
+    """A value as a C-contiguous array of an input's dtype.  Raises DTypeError."""
+    want = node.dtype.numpy
+    if isinstance(value, np.ndarray) and value.dtype == want and value.flags.c_contiguous and value.flags.aligned:
+        return value
+    try:
+        given = np.asarray(value)
+    except ValueError:
+        raise ShapeError(f"{function}: input {node.name} is no regular array") from None
+    if given.dtype.kind not in "biuf" or (want.kind in "iu" and given.dtype.kind == "f"
+                                          and not np.array_equal(given, np.trunc(given))):
+        raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
+    if want.kind == "b" and given.dtype.kind == "f":
+        raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(given, dtype=want).reshape(given.shape)
+
+
+def _misfit(function: str, node: Node, array: Array, how: str) -> str:
+    wanted = "(" + ", ".join("None" if isinstance(s, dims.Dim) else str(s) for s in node.shape) + ")"
+    return f"{function}: the value for input {node.name} {how}: its shape is {array.shape}, {node.name} is {wanted}"
+
+
+def functions() -> list[Function]:
+    """Every function of this process that still exists."""
+    return list(_made)

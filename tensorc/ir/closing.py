@@ -1,0 +1,156 @@
+"""Closing: from nodes that users made to a graph that stands alone.
+
+Sizes that operations need to be equal become one symbol, parameters and symbols get short names that are unique in the
+graph, and large constants become parameters, so that equal computations have equal graphs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tensorc.errors import IRError, ShapeError, TensorcError
+from tensorc.ir import dims
+from tensorc.ir.assume import Assumption, collecting, solve
+from tensorc.ir.dims import Dim, Size
+from tensorc.ir.graph import Graph, Location, Provenance, describe, postorder
+from tensorc.ir.node import OPS, Node, make, rebuild
+
+LARGE = 64
+"""Elements above which a constant is a parameter."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A closed graph and what its parts were.
+
+    Attributes:
+        leaves: for each parameter of the graph, the node it stands for: a parameter or a constant of the user's.
+        sizes: for each symbol of the user's parameters, its value in symbols of the graph.
+        assumptions: what had to be taken as equal, in the user's symbols, with the place that needs it.
+    """
+
+    graph: Graph
+    leaves: tuple[Node, ...]
+    sizes: Mapping[str, Size]
+    assumptions: tuple[Assumption, ...]
+
+
+def close(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]],
+          provenance: Provenance | None = None, given: Mapping[str, Size] | None = None) -> Closed:
+    """The graph of some outputs and updates.
+
+    Args:
+        inputs: the first parameters of the graph, in this order, used or not.
+        given: sizes that are known beforehand (a specialised variant).
+
+    Raises: ShapeError where sizes contradict each other; IRError for a parameter fed twice.
+    """
+    if len(set(inputs)) < len(inputs):
+        raise IRError(f"{name}: an input is given twice")
+    roots = [*outputs, *(v for v, _ in updates), *(new for _, new in updates)]
+    lines = dict(provenance or {})
+    solved = dict(given or {})
+    roots = _substituted(roots, solved, lines)
+    found: list[Assumption] = []
+    while pairs := list(_undecided(roots, lines)):
+        step: dict[str, Size] = {}
+        for a, b, where in pairs:
+            left, right = dims.substitute(a, step), dims.substitute(b, step)
+            if left is right or left == right:
+                continue
+            found.append(Assumption(left, right, where))
+            answer = solve(left, right)
+            if answer is not None:
+                step = {s: dims.substitute(v, dict([answer])) for s, v in step.items()} | dict([answer])
+        if not step:
+            break
+        solved = {s: dims.substitute(v, step) for s, v in solved.items()} | step
+        roots = _substituted(roots, step, lines)
+
+    fed = _substituted(inputs, solved, lines)
+    leaves = list(dict.fromkeys([*fed, *(n for n in postorder(roots) if _is_leaf(n))]))
+    origin = dict(zip(fed, inputs, strict=True))
+    short = _short_names(leaves)
+    params = _parameters(leaves, short)
+    final = _replaced(roots, dict(zip(leaves, params, strict=True)), short, lines)
+    n, u = len(outputs), len(updates)
+    graph = Graph(name, tuple(params), tuple(final[:n]), tuple(zip(final[n:n + u], final[n + u:], strict=True)),
+                  {k: v for k, v in lines.items() if v})
+    sizes = {s: dims.substitute(dims.substitute(dims.symbol(s), solved), short)
+             for s in sorted({*solved, *short})}
+    return Closed(graph, tuple(origin.get(leaf, leaf) for leaf in leaves), sizes, tuple(found))
+
+
+def _is_leaf(node: Node) -> bool:
+    return node.op.name == "parameter" or node.op.name == "constant" and node.value.size > LARGE
+
+
+def _undecided(roots: Iterable[Node], lines: Provenance) -> Iterable[tuple[Size, Size, str]]:
+    """Pairs of sizes that some operation needs to be equal, with the operation and the user's line."""
+    for node in postorder(roots):
+        with collecting() as pairs:
+            node.op.infer(*(a.type for a in node.args), **node.attrs)
+        pairs.extend((a.args[0], a.args[1]) for size in node.shape for a in dims.applications(size, "bcast"))
+        for a, b in pairs:
+            at = lines.get(node, ())
+            yield a, b, (f"{at[0].call or node.op.name} at {at[0]}" if at else node.op.name)
+
+
+def _substituted(roots: Sequence[Node], sizes: Mapping[str, Size],
+                 lines: dict[Node, tuple[Location, ...]]) -> list[Node]:
+    return _replaced(roots, {}, sizes, lines) if sizes else list(roots)
+
+
+def _replaced(roots: Sequence[Node], new: Mapping[Node, Node], sizes: Mapping[str, Size],
+              lines: dict[Node, tuple[Location, ...]]) -> list[Node]:
+    """Roots rebuilt with nodes and sizes replaced; the user's lines move along."""
+    done = dict(new)
+    for node in postorder(roots):
+        if node not in done:
+            try:
+                done[node] = rebuild(node, [done[a] for a in node.args], sizes)
+            except (TensorcError, dims.Incompatible) as error:
+                raise ShapeError(f"{error}\n{describe(node, lines)}") from None
+        if done[node] is not node and node in lines:
+            lines[done[node]] = tuple(dict.fromkeys((*lines.get(done[node], ()), *lines[node])))
+    return [done[r] for r in roots]
+
+
+def _short_names(leaves: Iterable[Node]) -> dict[str, Size]:
+    """A short unique symbol for every symbol of the leaves; what follows `__` in the user's is dropped."""
+    short: dict[str, Size] = {}
+    taken: set[str] = set()
+    for leaf in leaves:
+        for size in leaf.shape:
+            for s in sorted(dims.symbols(size)):
+                if s not in short:
+                    short[s] = dims.symbol(_unique(s.partition("__")[0], taken))
+    return short
+
+
+def _parameters(leaves: Iterable[Node], sizes: Mapping[str, Size]) -> list[Node]:
+    """The parameters of the closed graph, one for each leaf."""
+    taken: set[str] = {str(s) for s in sizes.values()}
+    params = []
+    for leaf in leaves:
+        constant = leaf.op.name == "constant"
+        name = _unique("c" if constant else leaf.name, taken)
+        shape = [dims.substitute(s, sizes) if isinstance(s, Dim) else s for s in leaf.shape]
+        params.append(make(OPS["parameter"], name=name, role="data" if constant else leaf.role, uid=0,
+                           type=leaf.type.with_shape(shape)))
+    return params
+
+
+def _unique(wish: str, taken: set[str]) -> str:
+    """`wish` as an identifier that is not taken yet."""
+    name = stem = re.sub(r"\W", "_", wish) or "x"
+    if stem[0].isdigit():
+        name = stem = f"x{stem}"
+    count = 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    taken.add(name)
+    return name
