@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ log = logging.getLogger("tensorc")
 
 Array = np.ndarray[Any, Any]
 
-_made: weakref.WeakSet[Function] = weakref.WeakSet()
+_recordings: list[list[Function]] = []
 
 
 class Function:
@@ -60,12 +59,18 @@ class Function:
         self._variants: dict[frozenset[str], _Variant] = {}
         self.compilations = 0
         self._general = self._closed({})
-        _made.add(self)
+        for made in _recordings:
+            made.append(self)
 
     @property
     def graph(self) -> Graph:
         """The closed graph, before any pass."""
         return self._general.graph
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The passes its graph goes through."""
+        return self._pipeline
 
     @property
     def ir(self) -> str:
@@ -233,6 +238,12 @@ def _misfit(function: str, node: Node, array: Array, how: str) -> str:
     return f"{function}: the value for input {node.name} {how}: its shape is {array.shape}, {node.name} is {wanted}"
 
 
-def functions() -> list[Function]:
-    """Every function of this process that still exists."""
-    return list(_made)
+@contextlib.contextmanager
+def recording() -> Iterator[list[Function]]:
+    """Within the block, every function that is made is kept in the list, in the order they are made."""
+    made: list[Function] = []
+    _recordings.append(made)
+    try:
+        yield made
+    finally:
+        _recordings[:] = [other for other in _recordings if other is not made]
