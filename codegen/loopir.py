@@ -201,6 +201,17 @@ class Matmul:
     def c(self) -> Buffer:
         return self.buffers[2]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names for the loops (batch…, i, j, k) and the sum, different from those of sizes and buffers."""
+        taken = {*self.sizes, *(b.name for b in self.buffers)}
+        found: list[str] = []
+        for name in (*(f"b{d}" for d in range(len(self.batch))), "i", "j", "k", "total"):
+            while name in taken:
+                name += "_"
+            found.append(name)
+        return tuple(found)
+
     def __str__(self) -> str:
         from tensorc.codegen.looptext import matmul_text
         return matmul_text(self)

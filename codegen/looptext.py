@@ -30,7 +30,7 @@ def matmul_text(mm: ir.Matmul) -> str:
           c[i, j] = sum k < 784: a[i, k] * b[k, j]   for i < n, j < 10
           kernel dense_epilogue(…
     """
-    batch = [f"b{d}" for d in range(len(mm.batch))]
+    *batch, i, j, p, _ = mm.names
 
     def operand(buffer: ir.Buffer, row: str, column: str, transposed: bool) -> str:
         outer = buffer.shape[:-2]
@@ -38,13 +38,13 @@ def matmul_text(mm: ir.Matmul) -> str:
         at = ["0" if size == 1 else name for name, size in zip(names, outer, strict=True)]
         return f"{buffer.name}[{', '.join([*at, *((column, row) if transposed else (row, column))])}]"
 
-    a = operand(mm.a, "i", "k", mm.transpose_a)
-    b = operand(mm.b, "k", "j", mm.transpose_b)
-    c = operand(mm.c, "i", "j", False)
-    extents = zip([*batch, "i", "j"], [*mm.batch, mm.m, mm.n], strict=True)
+    a = operand(mm.a, i, p, mm.transpose_a)
+    b = operand(mm.b, p, j, mm.transpose_b)
+    c = operand(mm.c, i, j, False)
+    extents = zip([*batch, i, j], [*mm.batch, mm.m, mm.n], strict=True)
     lines = [
         f"matmul {mm.name}{_signature(mm.buffers, mm.sizes)}",
-        f"{INDENT}{c} = sum k < {mm.k}: {a} * {b}   for {', '.join(f'{v} < {n}' for v, n in extents)}",
+        f"{INDENT}{c} = sum {p} < {mm.k}: {a} * {b}   for {', '.join(f'{v} < {n}' for v, n in extents)}",
     ]
     if mm.epilogue is not None:
         lines += [INDENT + line for line in kernel_text(mm.epilogue).splitlines()]

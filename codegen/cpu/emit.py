@@ -1,0 +1,275 @@
+"""Loop IR to LLVM IR text with explicit lanes; nothing here relies on LLVM's vectorisers.
+
+Of a kernel NAME come three functions, and a fourth of an epilogue:
+
+    void @NAME(i64 lo, i64 hi, ptr buffers, ptr sizes)     the units lo … hi - 1 of its parallel work
+    i64  @NAME_units(ptr sizes)                            how many units there are
+    i64  @NAME_work(ptr sizes)                             scalar operations of all of them, roughly
+    void @NAME_box(ptr buffers, ptr sizes, i64 batch…, i64 i0, i64 i1, i64 j0, i64 j1)
+                                                           the points i0 ≤ i < i1, j0 ≤ j < j1 of an elementwise kernel
+
+`buffers` points at the addresses of the kernel's buffers, `sizes` at the i64 values of its sizes, both in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.cpu.emit_control import Control
+from tensorc.codegen.cpu.emit_sizes import Entry
+from tensorc.codegen.cpu.emit_text import Known, flatten
+from tensorc.codegen.cpu.emit_values import Region
+from tensorc.codegen.cpu.sizes import SizeArithmetic
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.schedule import Schedule, box_schedule, schedule
+from tensorc.errors import InternalError
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+
+UNKNOWN_EXTENT = 16
+"""What the estimate of work takes for a trip count that depends on data."""
+
+
+def emit(k: ir.Kernel, target: Target, how: Schedule | None = None) -> str:
+    """The functions @NAME, @NAME_units and @NAME_work of a verified kernel; `how` replaces its default schedule."""
+    how = how or schedule(k, target.bits)
+    return "\n".join([
+        _Emitter(k, target, how).units_function(),
+        _entry_function(k),
+        _count_function(f"{k.name}_units", k, dims.product(_units(k, how).values())),
+        _count_function(f"{k.name}_work", k, work(k)),
+    ])
+
+
+def emit_box(k: ir.Kernel, target: Target) -> str:
+    """The function @NAME_box of an elementwise kernel with a grid (batch…, i, j).
+
+    Raises InternalError for a kernel with loops of its own, or with fewer than two grid dimensions.
+    """
+    if len(k.grid) < 2 or not all(isinstance(s, ir.Let | ir.Store) for s in k.body):
+        raise InternalError(f"{k.name} is not elementwise over two dimensions")
+    return _Emitter(k, target, box_schedule(k, target.bits)).box_function()
+
+
+def work(k: ir.Kernel) -> Size:
+    """Scalar operations, loads and stores of all iterations, as a size."""
+    return dims.product(extent for _, extent in k.grid) * _work_of(k.body, set(k.sizes))
+
+
+def _work_of(body: ir.Body, known: set[str]) -> Size:
+    total: Size = 0
+    for s in body:
+        if isinstance(s, ir.For):
+            guess: dict[str, Size] = dict.fromkeys(dims.symbols(s.extent) - known, 0)
+            extent = dims.substitute(s.extent, guess)
+            total = total + _work_of(s.body, known) * (UNKNOWN_EXTENT if extent == 0 else extent)
+        else:
+            total = total + 1 + sum(_work_of_expr(e) for e in ir.values(s))
+    return total
+
+
+def _work_of_expr(e: ir.Expr) -> int:
+    from tensorc.codegen.scalars import SCALARS
+    return sum(SCALARS[x.fn].cost if isinstance(x, ir.Call) else isinstance(x, ir.Load) for x in ir.walk(e))
+
+
+def _units(k: ir.Kernel, how: Schedule) -> dict[str, Size]:
+    """How many units each grid variable makes, slowest first.
+
+    Blocks of lanes come last, tiles before them, so that neighbouring units read the same cache lines and pages.
+    """
+    inner = [var for var in (how.vector, how.tile) if var is not None]
+    outer = [var for var, _ in k.grid if var not in inner]
+    block = {how.vector: how.block, how.tile: how.width}
+    extents = dict(k.grid)
+    return {var: dims.ceildiv(extents[var], block[var]) if var in inner else extents[var] for var in [*outer, *inner]}
+
+
+class _Emitter(Control):
+    """The functions that run a kernel."""
+
+    def units_function(self) -> str:
+        """@NAME_body: a loop over units."""
+        self._start()
+        self.loop("%lo", "%hi", 1, self._unit)
+        if self._streams_of_body():
+            self.line("  fence seq_cst")  # what went past the caches is not ordered by the launch's own atomics
+        self.line("  ret void")
+        return self._function(f"{self.k.name}_body", ["i64 %lo", "i64 %hi"])
+
+    def box_function(self) -> str:
+        """@NAME_box: a loop over rows, lanes along them."""
+        (*batch, (i, _), (j, _)) = self.k.grid
+        self._start()
+        steady = self.steady(self.k.body, {j})
+
+        def row(i_value: str) -> None:
+            with self.scope({i: i_value, **{var: f"%at_{var}" for var, _ in batch}}):
+                self.block_then(self.k.body[:steady], lambda: self.lane_loop(
+                    j, "%j0", "%j1", self.schedule.unroll, lambda: self.block(self.k.body[steady:])
+                ))
+
+        self.loop("%i0", "%i1", 1, row)
+        self.line("  ret void")
+        corner = ["i64 %i0", "i64 %i1", "i64 %j0", "i64 %j1"]
+        body = self._function(f"{self.k.name}_box_body", [*(f"i64 %at_{var}" for var, _ in batch), *corner])
+        return f"{body}\n{_box_entry(self.k, [var for var, _ in batch])}"
+
+    def _start(self) -> None:
+        self.line("entry:")
+        self.lines.append(self.allocas)
+        if any(isinstance(e, ir.Load) and e.where is not None for e in ir.expressions(self.k.body)):
+            self.line("  %nothing = alloca i64, align 8")
+            self.line("  store i64 0, ptr %nothing, align 8")
+        self.push({name: f"%s_{name}" for name in self.k.sizes})
+        self.once = Entry(self.slot(), frozenset())
+
+    def _function(self, name: str, arguments: Sequence[str]) -> str:
+        given = ", ".join([*arguments, *_buffer_parameters(self.k), *(f"i64 %s_{n}" for n in self.k.sizes)])
+        return f"define internal void @{name}({given}) {{\n{flatten(self.lines)}\n}}\n"
+
+    # -- units
+
+    def _unit(self, number: str) -> None:
+        how, extents = self.schedule, dict(self.k.grid)
+        at = self._position(number)
+        block = 0 if how.vector is None else at.pop(how.vector)
+        if how.tile is not None:
+            at[how.tile] = self.mul(at[how.tile], how.width)
+
+        with self.scope(at, self.once):
+            if how.vector is None:
+                self.block(self.k.body)
+                return
+            low = self.mul(block, how.block)
+            high = self.lower(self.add(low, how.block), self.size(extents[how.vector]))
+            tile = None
+            if how.tile is not None:
+                tile = how.tile, self.sub(self.size(extents[how.tile]), at[how.tile])
+            self._lanes_of_unit(how.vector, low, high, tile)
+
+    def _position(self, number: str) -> dict[str, Known]:
+        """The place of a unit along each grid variable."""
+        counts = _units(self.k, self.schedule)
+        at: dict[str, Known] = {}
+        rest: Known = number
+        for index, (var, count) in reversed(list(enumerate(counts.items()))):
+            if index == 0 or count == 1:
+                at[var] = rest if index == 0 else 0
+                continue
+            n = self.size(count)
+            above = self.divide(rest, n)
+            at[var] = self.sub(rest, self.mul(above, n))
+            rest = above
+        return at
+
+    def _lanes_of_unit(self, vector: str, low: Known, high: Known, tile: tuple[str, Known] | None) -> None:
+        """The vectorised grid variable from low to high; what its lanes agree about comes first."""
+        body = self.k.body
+        steady = self.steady(body, {vector} if tile is None else {vector, tile[0]})
+        together = any(isinstance(s, ir.For) for s in body)
+
+        def lanes() -> None:
+            stream = self._stream(vector, low)
+            self.lane_loop(
+                vector, low, high, self.schedule.unroll, lambda: self.block(body[steady:]), together, tile, stream
+            )
+
+        self.block_then(body[:steady], lanes)
+
+    def _streams_of_body(self) -> list[ir.Store]:
+        """The stores that may go past the caches."""
+        how = self.schedule
+        if not how.stream or how.vector is None:
+            return []
+        self.region = Region(how.vector, how.width, how.unroll, tile=how.tile)
+        found = [s for s in self.k.body if isinstance(s, ir.Store) and self.streams(s)]
+        self.region = None
+        return found
+
+    def _stream(self, vector: str, low: Known) -> str | None:
+        """An i1: the outputs are too large to keep in the caches, and this unit fills whole lines of them."""
+        stores = self._streams_of_body()
+        if not stores:
+            return None
+        total: Size = 0
+        places: list[str] = []
+        for s in stores:
+            b = self.buffers[s.buffer]
+            total = total + dims.product(b.shape) * b.dtype.size
+            with self.scope({vector: low}):
+                p = self.pointer(b, self.moves.offset(s))
+                places.append(self.let(f"ptrtoint ptr {p} to i64"))
+                if self.schedule.tile is not None:
+                    places.append(str(self.size(self.distance(s, self.schedule.tile) * b.dtype.size)))
+
+        bits = places[0]
+        for place in places[1:]:
+            bits = self.let(f"or i64 {bits}, {place}")
+        aligned = self.let(f"icmp eq i64 {self.let(f'and i64 {bits}, 63')}, 0")
+        much = self.let(f"icmp sgt i64 {self.size(total)}, {self.schedule.stream}")
+        return self.let(f"and i1 {aligned}, {much}")
+
+
+def _buffer_parameters(k: ir.Kernel) -> list[str]:
+    return [f"ptr {'' if b.role == 'inout' else 'noalias '}%b_{b.name}" for b in k.buffers]
+
+
+def _entry_function(k: ir.Kernel) -> str:
+    """@NAME, which unpacks its buffers and sizes."""
+    given = ", ".join(["i64 %lo", "i64 %hi", *_unpacked(k)])
+    return "\n".join([
+        f"define internal void @{k.name}(i64 %lo, i64 %hi, ptr %buffers, ptr %sizes) {{",
+        *_load_buffers(k),
+        *_load_sizes(k),
+        f"  call void @{k.name}_body({given})",
+        "  ret void",
+        "}\n",
+    ])
+
+
+def _box_entry(k: ir.Kernel, batch: Sequence[str]) -> str:
+    """@NAME_box, which unpacks its buffers and sizes."""
+    own = [*(f"i64 %at_{var}" for var in batch), "i64 %i0", "i64 %i1", "i64 %j0", "i64 %j1"]
+    return "\n".join([
+        f"define internal void @{k.name}_box(ptr %buffers, ptr %sizes, {', '.join(own)}) {{",
+        *_load_buffers(k),
+        *_load_sizes(k),
+        f"  call void @{k.name}_box_body({', '.join([*own, *_unpacked(k)])})",
+        "  ret void",
+        "}\n",
+    ])
+
+
+def _count_function(name: str, k: ir.Kernel, count: Size) -> str:
+    """A function of the sizes alone."""
+    lines = [f"define internal i64 @{name}(ptr %sizes) {{", *_load_sizes(k)]
+    value = SizeArithmetic(lines.append, {n: f"%s_{n}" for n in k.sizes}).value(count)
+    return "\n".join([*lines, f"  ret i64 {value}", "}\n"])
+
+
+def _unpacked(k: ir.Kernel) -> list[str]:
+    return [*(f"ptr %b_{b.name}" for b in k.buffers), *(f"i64 %s_{n}" for n in k.sizes)]
+
+
+def _load_buffers(k: ir.Kernel) -> list[str]:
+    return [
+        line
+        for at, b in enumerate(k.buffers)
+        for line in (
+            f"  %at_b_{b.name} = getelementptr ptr, ptr %buffers, i64 {at}",
+            f"  %b_{b.name} = load ptr, ptr %at_b_{b.name}, align 8",
+        )
+    ]
+
+
+def _load_sizes(k: ir.Kernel) -> list[str]:
+    return [
+        line
+        for at, n in enumerate(k.sizes)
+        for line in (
+            f"  %at_s_{n} = getelementptr i64, ptr %sizes, i64 {at}",
+            f"  %s_{n} = load i64, ptr %at_s_{n}, align 8",
+        )
+    ]

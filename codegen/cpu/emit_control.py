@@ -1,0 +1,144 @@
+"""Loops in code: vectorised ones as a body of whole vectors and a tail under masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.cpu.emit_accumulators import Accumulators
+from tensorc.codegen.cpu.emit_sizes import Entry
+from tensorc.codegen.cpu.emit_text import Known
+from tensorc.codegen.cpu.emit_values import Region, Value
+from tensorc.ir.types import i64
+
+FEW = 4
+"""A tail of more than 1/FEW of the unrolled vectors runs as all of them under masks, a shorter one vector by vector."""
+
+
+class Control(Accumulators):
+    """Statements, and the loops they stand in."""
+
+    def block(self, body: ir.Body) -> None:
+        """The statements of one scope; what they bind is forgotten after it."""
+        self.block_then(body, lambda: None)
+
+    def block_then(self, body: ir.Body, rest: Callable[[], None]) -> None:
+        """The statements of one scope, and after them what `rest` writes into it."""
+        env, depth = dict(self.env), len(self.scopes)
+        opened: set[str] = set()
+        for s in body:
+            match s:
+                case ir.Let(var, value):
+                    self.bind(var, self.expr(value))
+                case ir.Acc(var, _, _):
+                    self.open(s)
+                    opened.add(var)
+                case ir.Accum(acc, several):
+                    self.accum(acc, several)
+                case ir.Scan(var, _, _):
+                    self.bind(var, self.scan(s))
+                case ir.Store():
+                    self.store(s)
+                case ir.For():
+                    self.repeat(s)
+                    for acc in sorted(ir.fed(s) & opened):
+                        self.close(acc)
+        rest()
+        self.env = env
+        del self.scopes[depth:]
+
+    def bind(self, name: str, v: Value) -> None:
+        """A variable; a uniform integer becomes a symbol of sizes too."""
+        self.env[name] = v
+        if v.dtype.is_integer and not v.vector:
+            wide = self.lanes(v.dtype, 1).cast(v.texts[0], i64)
+            self.push({name: wide})
+
+    def repeat(self, s: ir.For) -> None:
+        extent = self.size(s.extent)
+        if s.var in self.loops:
+            self.lane_loop(s.var, 0, extent, self.loops[s.var], lambda: self.block(s.body))
+            return
+
+        entry = Entry(self.slot(), frozenset(self.env))
+
+        def body(i: str) -> None:
+            with self.scope({s.var: i}, entry):
+                self.block(s.body)
+
+        self.loop(0, extent, 1, body)
+
+    def lane_loop(
+        self,
+        var: str,
+        low: Known,
+        high: Known,
+        unroll: int,
+        body: Callable[[], None],
+        together: bool = False,
+        tile: tuple[str, Known] | None = None,
+        stream: str | None = None,
+    ) -> None:
+        """body for var from low to high, lanes and unrolled vectors at a time.
+
+        Args:
+            together: the body has loops of its own: a tail keeps the unrolled vectors, to run through them once.
+            tile: the second variable of a transpose, and how many of its iterations are left.
+            stream: an i1 that says to write past the caches, or None for no such code.
+        """
+        width = self.schedule.width
+        at_once = width if tile else width * unroll
+        entry = Entry(self.slot(), frozenset(self.env))
+
+        def run(copies: int, masked: bool, past: bool = False) -> Callable[[str], None]:
+            def iterate(i: str) -> None:
+                with self.scope({var: i}, entry):
+                    masks = self._masks(self.sub(high, i), copies, tile) if masked else None
+                    name, room = tile or (None, 0)
+                    self.region = Region(var, width, copies, masks, name, room, past)
+                    body()
+                    self.region = None
+
+            return iterate
+
+        whole = self.add(low, self.mul(self.divide(self.sub(high, low), at_once), at_once))
+        if tile is not None:
+            full = self.let(f"icmp sge i64 {tile[1]}, {width}")
+            whole = self.choose(full, whole, low)
+        start = low
+        if stream is not None:
+            start = self.choose(stream, whole, low)
+            self.loop(low, start, at_once, run(unroll, masked=False, past=True))
+        self.loop(start, whole, at_once, run(unroll, masked=False))
+
+        if whole == high:
+            return
+        if tile is not None:
+            self.loop(whole, high, width, run(unroll, masked=True))
+        elif together and unroll > 1:
+            many = self.let(f"icmp sgt i64 {self.sub(high, whole)}, {at_once // FEW}")
+            middle = self.choose(many, high, whole)
+            self.loop(whole, middle, at_once, run(unroll, masked=True))
+            self.loop(middle, high, width, run(1, masked=True))
+        else:
+            self.loop(whole, high, width, run(1, masked=True))
+
+    def _masks(self, left: Known, copies: int, tile: tuple[str, Known] | None) -> list[str]:
+        """The lanes of each copy before the end; in a tile, those of the rows before its end."""
+        width = self.schedule.width
+        if tile is None:
+            return [self.count_mask(self.sub(left, u * width), width) for u in range(copies)]
+
+        along = self.count_mask(left, width)
+        rows = [self.let(f"icmp sgt i64 {tile[1]}, {u}") for u in range(copies)]
+        return [self.let(f"and <{width} x i1> {along}, {self.splat('i1', row, width)}") for row in rows]
+
+    def steady(self, body: ir.Body, moving: set[str]) -> int:
+        """How many statements the body starts with that compute the same for all values of the `moving` variables."""
+        for at, s in enumerate(body):
+            if not isinstance(s, ir.Let) or moving & self.moves.loops_of(s.value) or self._reads_written(s.value):
+                return at
+        return len(body)
+
+    def _reads_written(self, e: ir.Expr) -> bool:
+        return any(isinstance(x, ir.Load) and self.buffers[x.buffer].writable for x in ir.walk(e))

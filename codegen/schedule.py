@@ -1,0 +1,149 @@
+"""How a kernel runs on a processor with vectors: which loop carries the lanes, and what a unit of parallel work is.
+
+A schedule says nothing about values.  It follows from the kernel's text and the vector width alone, so that results
+depend on neither the number of threads nor the sizes of a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.moves import Move, Moves
+from tensorc.codegen.scalars import SCALARS
+
+BLOCK = 16384
+"""Iterations of an elementwise kernel in one unit of work: 64 KiB of float32."""
+
+TILE_BLOCK = 64
+"""Columns of a transposing kernel in one unit of work."""
+
+STREAM = 16 << 20
+"""Bytes of output above which an elementwise kernel writes past the caches."""
+
+DEAR = 30
+"""Cost of a body from which arithmetic rather than memory decides."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    Attributes:
+        vector: the grid variable whose iterations are lanes, or None where the loops in `loops` are vectorised.
+        loops: the vectorised For loops, each with the number of vectors it takes at a time.
+        tile: a second grid variable taken `width` at a time, where a load is contiguous only along it: a transpose.
+        width: lanes of a vector.
+        unroll: vectors of `vector` taken at a time.
+        block: iterations of `vector` in one unit of parallel work.
+        stream: outputs of more bytes than this are written past the caches; 0 for never.
+    """
+
+    vector: str | None
+    loops: tuple[tuple[str, int], ...]
+    tile: str | None
+    width: int
+    unroll: int = 1
+    block: int = 1
+    stream: int = 0
+
+    def __str__(self) -> str:
+        over = f"grid {self.vector}" if self.vector else "loops " + ", ".join(f"{v}×{u}" for v, u in self.loops)
+        if not self.vector and not self.loops:
+            return "scalar"
+        parts = [f"lanes {self.width} over {over}", f"unroll {self.unroll}", f"block {self.block}"]
+        return ", ".join([*parts, f"tile {self.tile}"] if self.tile else parts)
+
+
+def schedule(k: ir.Kernel, bits: int) -> Schedule:
+    """The schedule of a kernel for vectors of `bits` bits."""
+    moves = Moves(k)
+    width = lanes(k, bits)
+    votes, inner = _votes(k, moves)
+    grid = [var for var, extent in k.grid if extent != 1 and moves.lanes_over_grid(var)]
+    best = max(grid, key=lambda var: votes[var], default=None)
+
+    loops = [loop for loop, around in inner if moves.lanes_over_loop(loop, around)]
+    if loops and (best is None or sum(votes[loop.var] for loop in loops) > votes[best]):
+        chosen = tuple((loop.var, _loop_unroll(loop)) for loop in loops if votes[loop.var] >= 0)
+        if chosen:
+            return Schedule(None, chosen, None, width)
+    if best is None:
+        return Schedule(None, (), None, width)
+
+    dear = cost(k.body) > DEAR
+    if inner:
+        accumulators = max((len(ir.fed(loop)) for loop, _ in inner), default=1)
+        unroll = max(1, (4 if dear else 16) // max(1, accumulators, len(inner)))
+        return Schedule(best, (), None, width, unroll, width * unroll)
+
+    stream = 0 if dear else STREAM
+    tile = _tile(k, moves, best, grid)
+    if tile is not None:
+        return Schedule(best, (), tile, width, width, TILE_BLOCK, stream)
+    return Schedule(best, (), None, width, 2 if cost(k.body) > 2 * DEAR else 4, BLOCK, stream)
+
+
+def box_schedule(k: ir.Kernel, bits: int) -> Schedule:
+    """The schedule of an elementwise kernel that runs on rectangles: lanes along its last grid variable."""
+    return Schedule(k.grid[-1][0], (), None, lanes(k, bits), 2)
+
+
+def lanes(k: ir.Kernel, bits: int) -> int:
+    """How many lanes a vector has: those of the widest dtype that is computed with lane by lane."""
+    steady = {e for e in ir.expressions(k.body) if _is_size_data(k, e)}
+    sizes = [8 * e.dtype.size for e in ir.expressions(k.body) if e not in steady]
+    return bits // max(32, *sizes) if sizes else bits // 32
+
+
+def cost(body: ir.Body) -> int:
+    """Scalar operations of all statements, those of a loop counted once."""
+    return sum(SCALARS[e.fn].cost for e in ir.expressions(body) if isinstance(e, ir.Call))
+
+
+def _is_size_data(k: ir.Kernel, e: ir.Expr) -> bool:
+    """Whether an expression is a size of the kernel as data, which no lane has its own copy of."""
+    from tensorc.ir import dims
+    return isinstance(e, ir.Iter) and dims.symbols(e.size) <= set(k.sizes)
+
+
+def _votes(k: ir.Kernel, moves: Moves) -> tuple[Counter[str], list[tuple[ir.For, tuple[ir.For, ...]]]]:
+    """How much each variable would gain as the one that carries lanes, and the innermost loops with those around them.
+
+    Contiguous accesses count for a variable, others against it, deeper ones more.
+    """
+    worth: dict[Move, int] = {"unit": 2, "reversed": 2, "uniform": 0, "strided": -2, "irregular": -2}
+    votes: Counter[str] = Counter()
+    for access, around in ir.accesses(k.body):
+        for var in [*(var for var, _ in k.grid), *(loop.var for loop in around[-1:])]:
+            move = moves.move(access, var)
+            votes[var] += worth[move] * 4 ** len(around) + (isinstance(access, ir.Store) and move == "unit")
+    return votes, list(_innermost(k.body, ()))
+
+
+def _innermost(body: ir.Body, around: tuple[ir.For, ...]) -> list[tuple[ir.For, tuple[ir.For, ...]]]:
+    found: list[tuple[ir.For, tuple[ir.For, ...]]] = []
+    for s in body:
+        if isinstance(s, ir.For):
+            found += _innermost(s.body, (*around, s)) or [(s, around)]
+    return found
+
+
+def _loop_unroll(loop: ir.For) -> int:
+    """Vectors at a time: many to hide the latency of a cheap reduction, few where a dear body needs the registers."""
+    if any(isinstance(s, ir.Scan) for s in loop.body):
+        return 1
+    if any(isinstance(s, ir.Accum) and len(s.values) == 2 for s in loop.body):
+        return 4
+    return 8 if cost(loop.body) <= 2 and ir.fed(loop) else 4
+
+
+def _tile(k: ir.Kernel, moves: Moves, vector: str, grid: Sequence[str]) -> str | None:
+    """A grid variable along which a load is contiguous that is not so along the lanes."""
+    crossed = [
+        access
+        for access, _ in ir.accesses(k.body)
+        if isinstance(access, ir.Load) and access.where is None and moves.move(access, vector) == "strided"
+    ]
+    return next((v for v in grid if v != vector and any(moves.move(a, v) == "unit" for a in crossed)), None)
