@@ -1,0 +1,153 @@
+"""Applies rewrites to a graph, operands first, until none applies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from tensorc.errors import RewriteError, TensorcError
+from tensorc.ir.graph import Graph, Location, describe
+from tensorc.ir.node import Node, Op, Pattern, rebuild, watching
+from tensorc.passes.context import Context
+from tensorc.passes.rewrite import Binding, Fired, Missed, No, Rewrite, matches, may_match, near_miss, whole
+
+
+def sweep(graph: Graph, rules: Sequence[Rewrite], context: Context) -> Graph:
+    """The graph in which no rule applies any more; where several apply, the first in `rules` is taken.
+
+    A node is looked at when its operands have settled, so one walk suffices, and the result does not depend on
+    anything but the order of the rules.  New nodes take over the user's lines of the node they replace.
+
+    Raises: RewriteError naming the rule that changed a type or failed, or the rules that undo one another.
+    """
+    settling = _Settling(graph, rules, context)
+    return graph.with_roots([settling.settle(root) for root in graph.roots], settling.provenance)
+
+
+class _Settling:
+    """One walk over one graph.
+
+    A node is settled when no rule applies to what it became.  `path` holds the nodes that wait for another to
+    settle, each for the one after it: to wait for a node on the path is to wait for ever.
+    """
+
+    def __init__(self, graph: Graph, rules: Sequence[Rewrite], context: Context) -> None:
+        self.context = context
+        self.table = _Table(rules)
+        self.provenance: dict[Node, tuple[Location, ...]] = dict(graph.provenance)
+        self.settled: dict[Node, Node] = {}
+        self.became: dict[Node, Node] = {}
+        self.rule: dict[Node, str] = {}
+        self.path: dict[Node, None] = {}
+        self.fuel = 1000 + 100 * len(graph.nodes)
+
+    def settle(self, root: Node) -> Node:
+        """What `root` is in the end."""
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            if node in self.settled:
+                stack.pop()
+                continue
+            needed = [self.became[node]] if node in self.became else list(node.args)
+            waiting = [n for n in needed if n not in self.settled]
+            if waiting:
+                self._wait(node, waiting)
+                stack.extend(reversed(waiting))
+            elif node in self.became:
+                self._settle(node, self.settled[self.became[node]])
+            else:
+                self._step(node)
+        return self.settled[root]
+
+    def _wait(self, node: Node, waiting: list[Node]) -> None:
+        self.path[node] = None
+        looped = next((n for n in waiting if n in self.path), None)
+        if looped is not None:
+            path = list(self.path)
+            rules = [self.rule[n] for n in path[path.index(looped):] if n in self.rule]
+            self._refuse("undo one another", rules, looped)
+
+    def _settle(self, node: Node, final: Node) -> None:
+        self.settled[node] = final
+        self.path.pop(node, None)
+
+    def _step(self, node: Node) -> None:
+        """Rebuilds a node on its settled operands, or rewrites it, or finds it settled."""
+        new = rebuild(node, [self.settled[a] for a in node.args])
+        if new is node:
+            new = self._rewritten(node)
+        if new is node:
+            self._settle(node, node)
+            return
+        self._inherit([new], node)
+        self.became[node] = new
+
+    def _rewritten(self, node: Node) -> Node:
+        """The node after the first rule that applies, or itself."""
+        trace = self.context.trace
+        for rule, patterns in self.table.candidates(node):
+            for binding in (b for p in patterns for b in matches(p, node)):
+                new = self._apply(rule, node, binding)
+                if isinstance(new, Node):
+                    return new
+                if trace is not None:
+                    trace.append(Missed(rule.name, node, new.reason, whole(rule)))
+        if trace is not None:
+            trace.extend(miss for rule in self.table.rules if (miss := near_miss(rule, node)))
+        return node
+
+    def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
+        """What a rule makes of a match; of the same type, and counted."""
+        made: list[Node] = []
+        try:
+            with watching(made.append):
+                new = rule.replacement(binding)
+        except TensorcError as error:
+            raise RewriteError(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}") from error
+        if isinstance(new, No):
+            return new
+        if new is node:
+            return No("what it would build is there already")
+        if new.type != node.type:
+            raise RewriteError(f"rewrite {rule.name} turned {node.type} into {new.type}"
+                               f"\n{describe(node, self.provenance)}")
+        self._inherit(made, node)
+        self.rule[node] = rule.name
+        self.context.firings[rule.name] += 1
+        if self.context.trace is not None:
+            self.context.trace.append(Fired(rule.name, node, new))
+        self.fuel -= 1
+        if self.fuel < 0:
+            self._refuse("do not settle", list(self.rule.values())[-2:], node)
+        return new
+
+    def _inherit(self, made: Iterable[Node], node: Node) -> None:
+        """Nodes that are new get the user's lines of the one they come from."""
+        lines = self.provenance.get(node)
+        if lines:
+            for n in made:
+                self.provenance.setdefault(n, lines)
+
+    def _refuse(self, what: str, rules: Iterable[str], node: Node) -> NoReturn:
+        names = " and ".join(dict.fromkeys(rules))
+        raise RewriteError(f"rewrites {what}: {names}\n{describe(node, self.provenance)}")
+
+
+class _Table:
+    """Which rules are worth trying on a node, known from its operation and those of its operands."""
+
+    def __init__(self, rules: Sequence[Rewrite]) -> None:
+        self.rules = rules
+        self.known: dict[tuple[Op, ...], tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]] = {}
+
+    def candidates(self, node: Node) -> tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]:
+        """Rules in order, with those of their patterns that could match."""
+        signature = (node.op, *(a.op for a in node.args))
+        found = self.known.get(signature)
+        if found is None:
+            op, *operands = signature
+            tried = ((rule, tuple(p for p in rule.patterns if may_match(p, op, operands))) for rule in self.rules)
+            found = tuple((rule, patterns) for rule, patterns in tried if patterns and rule.concerns(op, operands))
+            self.known[signature] = found
+        return found

@@ -1,0 +1,58 @@
+"""What rules ask of nodes, and the small nodes that they build."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tensorc.ir.node import Node, constant
+from tensorc.ops.shape import broadcast
+from tensorc.passes.rewrite import filled_with
+
+DEPTH = 6
+
+
+def fitted(x: Node, node: Node) -> Node:
+    """x broadcast to the shape of `node`; x itself where it has that shape."""
+    return x if x.shape == node.shape else broadcast(x, shape=node.shape)
+
+
+def filled(value: float, node: Node) -> Node:
+    """A constant of the dtype and shape of `node`."""
+    return fitted(constant(value, node.dtype), node)
+
+
+def nonnegative(node: Node, depth: int = DEPTH) -> bool:
+    """Whether every element is surely >= 0 or NaN; looks `depth` operations far.
+
+    -0 counts as 0.
+    """
+    fill = filled_with(node)
+    if fill is not None:
+        return bool(fill >= 0)
+    if depth == 0:
+        return False
+    x, *rest = node.args or (node,)
+    match node.op.name:
+        case ("exp" | "square" | "abs" | "sqrt" | "rsqrt" | "sigmoid" | "softplus" | "softmax" | "relu" | "variance"
+              | "uniform" | "iota" | "size"):
+            return True
+        case "mul" if x is rest[0]:
+            return node.dtype.is_float
+        case "add" | "mul" | "div" | "minimum" | "pow":
+            return node.dtype.is_float and all(nonnegative(a, depth - 1) for a in node.args)
+        case "maximum":
+            return any(nonnegative(a, depth - 1) for a in node.args)
+        case "select":
+            return all(nonnegative(a, depth - 1) for a in rest)
+        case "concatenate":
+            return all(nonnegative(a, depth - 1) for a in node.args)
+        case ("sum" | "mean" | "max" | "min" | "prod" | "reshape" | "broadcast" | "transpose" | "slice" | "reverse"
+              | "stop_gradient" | "sum_to" | "cumsum"):
+            return nonnegative(x, depth - 1)
+    return False
+
+
+def as_number(node: Node) -> np.generic | None:
+    """The number that a constant is filled with, if it is finite; else None."""
+    fill = filled_with(node)
+    return fill if fill is not None and np.isfinite(fill) else None

@@ -1,0 +1,67 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Constant folding: what is known now is computed now, through the reference of each operation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tensorc.ir.node import constant
+from tensorc.passes.rewrite import No, Rewrite
+
+LARGEST = 4096                       # elements of a result worth keeping as a constant
+RANDOM = {"uniform", "normal", "truncated_normal"}
+ARITHMETIC = {"add", "sub", "mul", "div", "neg", "pow", "maximum", "minimum", "cast", "sqrt", "logical_not", "sum_to"}
+
+
+class Fold(Rewrite):
+    """f(constants) → a constant,  unless f is random or the result is large"""
+
+    def pattern(self, x):
+        return x
+
+    def concerns(self, op, operands):
+        known = bool(operands) and all(operand.name == "constant" for operand in operands)
+        return known and op.reference is not None and op.name not in RANDOM and op.name != "broadcast"
+
+    def check(self, node):
+        count = node.type.count
+        if not isinstance(count, int):
+            return No("its size is not known")
+        return count <= max(LARGEST, *(a.type.count for a in node.args)) or No(f"{count} elements are too many to keep")
+
+    def build(self, node):
+        with np.errstate(all="ignore"):
+            value = node.op.reference(*(a.value for a in node.args), **node.attrs)
+        return constant(value, node.dtype)
+
+
+class FoldNumbers(Fold):
+    """a + b → their sum,  for single numbers and arithmetic alone
+
+    Runs while graphs are still being stabilised, where exp(1000) has to stay what it is.
+    """
+
+    def concerns(self, op, operands):
+        return op.name in ARITHMETIC and super().concerns(op, operands)
+
+    def check(self, node):
+        return node.type.count == 1 or No("more than one number")
+
+
+class SizeNumber(Rewrite):
+    """size(n) → n  where n is a number by now"""
+
+    def pattern(self, x):
+        return x
+
+    def concerns(self, op, operands):
+        return op.name == "size"
+
+    def check(self, node):
+        return isinstance(node.value, int) or No(f"{node.value} is known at run time")
+
+    def build(self, node):
+        return constant(node.value, node.dtype)
+
+
+RULES = (SizeNumber(), Fold())

@@ -1,0 +1,218 @@
+# mypy: allow-untyped-defs, allow-incomplete-defs
+"""Layout: transposes are read in place where that is possible, meet and cancel, or stay with a reason.
+
+A product of matrices reads an operand either way; a reduction takes its axes from anywhere; elementwise operations
+let a transpose through, which pays where another takes it up.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+from tensorc.ir import dims
+from tensorc.ir.graph import Graph, users
+from tensorc.ir.node import Node, make, rebuild
+from tensorc.ops.linalg import matmul
+from tensorc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
+from tensorc.ops.shape import broadcast, concatenate, reshape, slice, transpose
+from tensorc.passes import simplify
+from tensorc.passes.context import Context
+from tensorc.passes.driver import sweep
+from tensorc.passes.rewrite import No, Rewrite
+
+TYPICAL = 64                         # what a symbolic size is taken for when layouts are compared
+
+
+class MatmulOfTransposeLeft(Rewrite):
+    """matmul(aᵀ, b) → matmul(a, b) that reads a transposed"""
+
+    def pattern(self, a, b, perm, flip, other):
+        return matmul(transpose(a, perm=perm), b, transpose_a=flip, transpose_b=other)
+
+    def check(self, perm):
+        return _swaps_last(perm) or No(f"{list(perm)} is not a swap of the last two axes")
+
+    def build(self, a, b, flip, other):
+        return matmul(a, b, transpose_a=not flip, transpose_b=other)
+
+
+class MatmulOfTransposeRight(Rewrite):
+    """matmul(a, bᵀ) → matmul(a, b) that reads b transposed"""
+
+    def pattern(self, a, b, perm, flip, other):
+        return matmul(a, transpose(b, perm=perm), transpose_a=other, transpose_b=flip)
+
+    def check(self, perm):
+        return _swaps_last(perm) or No(f"{list(perm)} is not a swap of the last two axes")
+
+    def build(self, a, b, flip, other):
+        return matmul(a, b, transpose_a=other, transpose_b=not flip)
+
+
+class ReduceTranspose(Rewrite):
+    """sum(transpose(x, p), axes) → transpose(sum(x, p[axes])),  and so for every reduction"""
+
+    def pattern(self, x, perm, axes):
+        return tuple(reduce(transpose(x, perm=perm), axes=axes) for reduce in (sum, prod, max, min, any, all))
+
+    def build(self, node, x, perm, axes):
+        moved = tuple(sorted(perm[a] for a in axes))
+        reduced = make(node.op, x, axes=moved, keepdims=node.keepdims)
+        return _transposed(reduced, perm if node.keepdims else _without(perm, moved))
+
+
+class ArgOfTranspose(Rewrite):
+    """argmax(transpose(x, p), axis) → transpose(argmax(x, p[axis]))"""
+
+    def pattern(self, x, perm, axis):
+        return argmax(transpose(x, perm=perm), axis=axis), argmin(transpose(x, perm=perm), axis=axis)
+
+    def build(self, node, x, perm, axis):
+        return _transposed(make(node.op, x, axis=perm[axis]), _without(perm, (perm[axis],)))
+
+
+class SliceOfTranspose(Rewrite):
+    """slice(transpose x) → transpose(slice x):  what is cut off need not be moved"""
+
+    def pattern(self, x, perm, starts, limits, steps):
+        return slice(transpose(x, perm=perm), starts=starts, limits=limits, steps=steps)
+
+    def build(self, x, perm, starts, limits, steps):
+        back = _inverse(perm)
+        cut = slice(x, starts=_permuted(starts, back), limits=_permuted(limits, back), steps=_permuted(steps, back))
+        return transpose(cut, perm=perm)
+
+
+class TransposeOfBroadcast(Rewrite):
+    """transpose(broadcast x) → broadcast(transpose x):  what is repeated need not be moved"""
+
+    def pattern(self, x, shape, perm):
+        return transpose(broadcast(x, shape=shape), perm=perm)
+
+    def build(self, node, x, perm):
+        return broadcast(_transposed(_of_rank(x, len(perm)), perm), shape=node.shape)
+
+
+class ConcatenateTransposes(Rewrite):
+    """concatenate(transpose(x, p), transpose(y, p)) → transpose(concatenate(x, y), p)"""
+
+    def pattern(self, *xs, axis):
+        return concatenate(*xs, axis=axis)
+
+    def concerns(self, op, operands):
+        return set(operands) == {transpose}
+
+    def check(self, *xs):
+        return len({x.perm for x in xs}) == 1 or No("the operands are transposed differently")
+
+    def build(self, *xs, axis):
+        perm = xs[0].perm
+        return transpose(concatenate(*(x.x for x in xs), axis=perm[axis]), perm=perm)
+
+
+class SinkTranspose(Rewrite):
+    """f(transpose(x, p), transpose(y, p)) → transpose(f(x, y), p),  for an elementwise f
+
+    An operand whose transposition is a mere view may be there too.
+    """
+
+    def pattern(self, x):
+        return x
+
+    def concerns(self, op, operands):
+        return op.scalar is not None and transpose in operands
+
+    def check(self, node):
+        perms = {a.perm for a in node.args if a.op is transpose}
+        if len(perms) != 1:
+            return No("the operands are transposed differently")
+        perm = next(iter(perms))
+        if len(perm) != len(node.shape):
+            return No("the operands differ in rank")
+        fixed = [a for a in node.args if a.op is not transpose and not _view(_of_rank(a, len(perm)), _inverse(perm))]
+        return not fixed or No(f"an operand {fixed[0].op.name} would have to be transposed instead")
+
+    def build(self, node):
+        perm = next(a.perm for a in node.args if a.op is transpose)
+        back = _inverse(perm)
+        operands = [a.x if a.op is transpose else _transposed(_of_rank(a, len(perm)), back) for a in node.args]
+        return transpose(rebuild(node, operands), perm=perm)
+
+
+ABSORB = (
+    MatmulOfTransposeLeft(), MatmulOfTransposeRight(), ReduceTranspose(), ArgOfTranspose(),
+    SliceOfTranspose(), TransposeOfBroadcast(), ConcatenateTransposes(),
+)
+
+
+def assign(graph: Graph, context: Context) -> Graph:
+    """The graph with as few elements moved by transposes as the rules find; a reason is noted for each that stays."""
+    absorbed = sweep(graph, (*ABSORB, *simplify.RULES), context)
+    best = absorbed
+    if any_transpose(absorbed):
+        sunk = sweep(absorbed, (*ABSORB, SinkTranspose(), *simplify.RULES), context)
+        if moved(sunk) < moved(absorbed):
+            best = sunk
+    using = users(best.roots)
+    for node in best.nodes:
+        if node.op is transpose:
+            context.notes[node] = _reason(node, using[node], best)
+    return best
+
+
+def any_transpose(graph: Graph) -> bool:
+    """Whether a graph has a transpose at all."""
+    return transpose in {node.op for node in graph.nodes}
+
+
+def moved(graph: Graph) -> int:
+    """How many elements the transposes of a graph move, symbols taken to be TYPICAL."""
+    return builtins.sum(_typical(node) for node in graph.nodes if node.op is transpose)
+
+
+def _reason(node: Node, using: list[Node], graph: Graph) -> str:
+    takers = sorted({user.op.name for user in using})
+    if node in graph.roots:
+        takers.append("the caller")
+    return f"stays, as {' and '.join(takers)} want the axes of {node.x.op.name} as {list(node.perm)}"
+
+
+def _typical(node: Node) -> int:
+    count = node.type.count
+    return dims.evaluate(count, dict.fromkeys(dims.symbols(count), TYPICAL))
+
+
+def _swaps_last(perm) -> bool:
+    n = len(perm)
+    return n >= 2 and tuple(perm) == (*range(n - 2), n - 1, n - 2)
+
+
+def _inverse(perm):
+    return tuple(sorted(range(len(perm)), key=perm.__getitem__))
+
+
+def _permuted(values, perm):
+    return tuple(values[i] for i in perm)
+
+
+def _without(perm, gone):
+    """The permutation of the axes that are left when input axes `gone` are."""
+    left = [p for p in perm if p not in gone]
+    return tuple(sorted(left).index(p) for p in left)
+
+
+def _transposed(x: Node, perm) -> Node:
+    """transpose(x, perm), or x where nothing changes places."""
+    return x if tuple(perm) == tuple(range(len(perm))) else transpose(x, perm=tuple(perm))
+
+
+def _of_rank(x: Node, rank: int) -> Node:
+    """x with leading axes of size 1 up to a rank."""
+    missing = rank - len(x.shape)
+    return reshape(x, shape=(1,) * missing + x.shape) if missing else x
+
+
+def _view(x: Node, perm) -> bool:
+    """Whether transposing x moves only axes of size 1."""
+    long = [i for i in perm if x.shape[i] != 1]
+    return long == sorted(long)
