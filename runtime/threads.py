@@ -94,7 +94,7 @@ def _system_symbols(target: Target) -> dict[str, int]:
         return {}
 
     names = {
-        "kernel32": ("CreateThread", "CloseHandle"),
+        "kernel32": ("CreateThread", "CloseHandle", "SwitchToThread"),
         "api-ms-win-core-synch-l1-2-0": ("WaitOnAddress", "WakeByAddressAll"),
     }
     return {

@@ -102,15 +102,17 @@ def test_only_a_list_of_the_right_length_will_do(call: Call) -> None:
     class List(list[Any]):
         pass
 
+    wrong: Any
     for wrong in (tuple(arrays()), List(arrays()), arrays()[:3], arrays() * 2, [], {}, None, 3):
         assert call(wrong) is False
 
 
 def test_wrong_use_raises(call: Call) -> None:
     table = ctypes.addressof(call.sizes)
+    wrong: Any
     for wrong in ((), (arrays(),), (arrays(), table), (arrays(), table, "sizes"), (arrays(), table, table, table)):
         with pytest.raises(TypeError):
-            call.bind(*wrong)  # type: ignore[call-arg, arg-type]
+            call.bind(*wrong)
 
 
 def test_reference_counts_stay(call: Call) -> None:

@@ -43,7 +43,7 @@ def emit_pool(target: Target) -> str:
         return SERIAL
 
     pause = PAUSE.get(target.architecture, "; no instruction to pause")
-    return STATE + CALLER.replace("PAUSE", pause) + WORKER.replace("PAUSE", pause) + SETTINGS + _system(target)
+    return STATE + CALLER + WORKER + SPIN.replace("PAUSE", pause) + SETTINGS + _system(target)
 
 
 def _system(target: Target) -> str:
@@ -148,7 +148,7 @@ still:
   %patient = icmp sgt i32 %left, 0
   br i1 %patient, label %pause, label %announce
 pause:
-  PAUSE
+  call void @pause(i32 %left)
   %less = sub i32 %left, 1
   br label %watch
 
@@ -245,7 +245,7 @@ still:
   %patient = icmp sgt i32 %left, 0
   br i1 %patient, label %pause, label %sleep
 pause:
-  PAUSE
+  call void @pause(i32 %left)
   %less = sub i32 %left, 1
   br label %watch
 
@@ -254,6 +254,22 @@ sleep:
   call void @sleep_while(ptr @generation, i32 %known)
   %fewer = atomicrmw sub ptr @sleepers, i32 1 seq_cst
   br label %look
+}
+"""
+
+SPIN = """
+; Every so often lets another thread have the processor: it may be the one that is waited for.
+define internal void @pause(i32 %left) alwaysinline {
+entry:
+  PAUSE
+  %low = and i32 %left, 63
+  %due = icmp eq i32 %low, 0
+  br i1 %due, label %yield, label %end
+yield:
+  call void @give_way()
+  br label %end
+end:
+  ret void
 }
 """
 
@@ -311,7 +327,13 @@ end:
 """
 
 LINUX_SLEEP = """
+declare i32 @sched_yield()
 declare i64 @syscall(i64, ...)
+
+define internal void @give_way() alwaysinline {
+  %done = call i32 @sched_yield()
+  ret void
+}
 
 define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {
   %woken = call i64 (i64, ...) @syscall(i64 FUTEX, ptr %word, i64 128, i32 %value, ptr null)      ; FUTEX_WAIT_PRIVATE
@@ -327,6 +349,12 @@ define internal void @wake(ptr %word, i32 %count) alwaysinline {
 DARWIN_SLEEP = """
 declare i32 @__ulock_wait(i32, ptr, i64, i32)
 declare i32 @__ulock_wake(i32, ptr, i64)
+declare i32 @sched_yield()
+
+define internal void @give_way() alwaysinline {
+  %done = call i32 @sched_yield()
+  ret void
+}
 
 define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {
   %wide = zext i32 %value to i64
@@ -345,6 +373,7 @@ declare ptr @CreateThread(ptr, i64, ptr, ptr, i32, ptr)
 declare i32 @CloseHandle(ptr)
 declare i32 @WaitOnAddress(ptr, ptr, i64, i32)
 declare void @WakeByAddressAll(ptr)
+declare i32 @SwitchToThread()
 
 define internal i1 @start_thread(i32 %number) alwaysinline {{
 entry:
@@ -358,6 +387,11 @@ detach:
   br label %end
 end:
   ret i1 %ok
+}}
+
+define internal void @give_way() alwaysinline {{
+  %done = call i32 @SwitchToThread()
+  ret void
 }}
 
 define internal void @sleep_while(ptr %word, i32 %value) alwaysinline {{
