@@ -12,6 +12,7 @@ Every access is checked against the bounds of its array.
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,9 @@ from tensorc.ir.dims import Size
 from tensorc.ir.types import DType
 
 INDENT = "    "
+RESERVED = {*keyword.kwlist, "np", "scalars_numpy", "at", "better", "bcast", "int", "range", "min", "max"}
+"""Names that the text uses itself; a kernel's own name among them gets an underscore."""
+
 COMBINE = {
     "add": "{0} + {1}",
     "mul": "{0} * {1}",
@@ -45,7 +49,7 @@ def oracle(k: ir.Kernel | ir.Matmul) -> Callable[..., None]:
         return _matmul_oracle(k)
     names: dict[str, Any] = {"np": np, "scalars_numpy": scalars_numpy, "at": at, "better": better, "bcast": bcast}
     exec(text(k), names)
-    run: Callable[..., None] = names[k.name]
+    run: Callable[..., None] = names[spelled(k.name)]
 
     def quiet(*args: Any) -> None:
         with np.errstate(all="ignore"):
@@ -58,19 +62,25 @@ def text(k: ir.Kernel) -> str:
     """The Python source of a kernel."""
     ops = {s.var: s for s in ir.statements(k.body) if isinstance(s, ir.Acc)}
     integers = {
-        s.var: dims.symbol(f"{s.var}_int")
+        s.var: f"{s.var}_int"
         for s in ir.statements(k.body)
         if isinstance(s, ir.Let | ir.Scan) and s.value.dtype.is_integer
     }
-    head = f"def {k.name}({', '.join([*(b.name for b in k.buffers), *k.sizes])}):"
+    parameters = [spelled(name) for name in (*(b.name for b in k.buffers), *k.sizes)]
+    head = f"def {spelled(k.name)}({', '.join(parameters)}):"
     writer = _Writer(ops, integers)
 
     pad = INDENT
     lines = [head]
     for var, extent in k.grid:
-        lines.append(f"{pad}for {var} in range({extent}):")
+        lines.append(f"{pad}for {spelled(var)} in range({writer.size(extent)}):")
         pad += INDENT
     return "\n".join([*lines, *writer.body(k.body, pad)]) + "\n"
+
+
+def spelled(name: str) -> str:
+    """A name of the kernel in the text."""
+    return f"{name}_" if name in RESERVED else name
 
 
 def at(array: np.ndarray[Any, Any], *index: int) -> tuple[int, ...]:
@@ -104,9 +114,9 @@ def literal(value: float, dtype: DType) -> str:
 
 
 class _Writer:
-    """Statements and expressions of one kernel; `integers` are the Python ints behind integer variables."""
+    """Statements and expressions of one kernel; `integers` names the Python ints behind integer variables."""
 
-    def __init__(self, ops: Mapping[str, ir.Acc], integers: Mapping[str, Size]) -> None:
+    def __init__(self, ops: Mapping[str, ir.Acc], integers: Mapping[str, str]) -> None:
         self.ops = ops
         self.integers = integers
 
@@ -120,35 +130,38 @@ class _Writer:
     def statement(self, s: ir.Stmt) -> Iterator[str]:
         match s:
             case ir.Let(var, value):
-                yield f"{var} = {self.expr(value)}"
+                yield f"{spelled(var)} = {self.expr(value)}"
                 yield from self.as_int(var)
             case ir.Acc(var, op, dtype):
-                yield f"{var} = {literal(ir.identity(op, dtype), dtype)}"
+                yield f"{spelled(var)} = {literal(ir.identity(op, dtype), dtype)}"
                 if op in ir.ARG_ACCUMULATORS:
                     yield f"{var}_index = {ir.NO_INDEX}"
             case ir.Accum(acc, (value, index)):
-                pair = f"{acc}, {acc}_index"
+                pair = f"{spelled(acc)}, {acc}_index"
                 yield f"{pair} = better({self.ops[acc].op!r}, {pair}, {self.expr(value)}, {self.expr(index)})"
             case ir.Accum(acc, (value,)):
-                yield f"{acc} = {COMBINE[self.ops[acc].op].format(acc, self.expr(value))}"
+                name = spelled(acc)
+                yield f"{name} = {COMBINE[self.ops[acc].op].format(name, self.expr(value))}"
             case ir.Scan(var, acc, value):
-                yield f"{var} = {acc} = {COMBINE[self.ops[acc].op].format(acc, self.expr(value))}"
+                name = spelled(acc)
+                yield f"{spelled(var)} = {name} = {COMBINE[self.ops[acc].op].format(name, self.expr(value))}"
                 yield from self.as_int(var)
             case ir.Store(buffer, index, value):
-                yield f"{buffer}[{self.place(buffer, index)}] = {self.expr(value)}"
+                yield f"{spelled(buffer)}[{self.place(buffer, index)}] = {self.expr(value)}"
             case ir.For(var, extent, inner):
-                yield f"for {var} in range({self.size(extent)}):"
+                yield f"for {spelled(var)} in range({self.size(extent)}):"
                 yield from self.body(inner, INDENT)
 
     def as_int(self, var: str) -> Iterator[str]:
         if var in self.integers:
-            yield f"{self.integers[var]} = int({var})"
+            yield f"{self.integers[var]} = int({spelled(var)})"
 
     def size(self, size: Size) -> str:
-        return str(dims.substitute(size, self.integers))
+        names = {name: dims.symbol(self.integers.get(name) or spelled(name)) for name in dims.symbols(size)}
+        return str(dims.substitute(size, names))
 
     def place(self, buffer: str, index: ir.Index) -> str:
-        return f"at({', '.join([buffer, *map(self.size, index)])})"
+        return f"at({', '.join([spelled(buffer), *map(self.size, index)])})"
 
     def expr(self, e: ir.Expr) -> str:
         match e:
@@ -156,11 +169,11 @@ class _Writer:
                 return literal(value, dtype)
             case ir.Var(name, dtype):
                 acc, dot, _ = name.partition(".")
-                return f"np.int64({acc}_index)" if dot else name
+                return f"np.int64({acc}_index)" if dot else spelled(name)
             case ir.Iter(size, dtype):
                 return f"np.{dtype.name}({self.size(size)})"
             case ir.Load(buffer, index, dtype, where):
-                loaded = f"{buffer}[{self.place(buffer, index)}]"
+                loaded = f"{spelled(buffer)}[{self.place(buffer, index)}]"
                 return loaded if where is None else f"({loaded} if {self.expr(where)} else {literal(0, dtype)})"
             case ir.Call(fn, args, _):
                 return SCALARS[fn].text.format(*map(self.expr, args))
