@@ -1,0 +1,426 @@
+"""Register tiles: the inner loops of a matrix product, and how they sweep over a block of it.
+
+    tile    c[i, j] (+)= Σ_k a[i, k] · b[k, j]   for a few rows i and a few vectors of columns j, the sums in registers
+    sweep   the same for any block, cut into tiles
+    block   the same for any k, cut into chunks so that a panel of b stays in the first cache
+    dots    the same where b is stored transposed and a has few rows: vectors run along k
+
+Strides are arguments, so all matrix products of one dtype in a module share these functions.  Every c[i, j] is
+summed in one order, which only `tile` or `dots`, and K_CHUNK, decide: chunks of k in order, and within one k by k.
+
+Source of the scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tensorc.codegen.cpu.function import Function, Int
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.cpu.vectormath import LLVM_SCALAR, Instructions, vector_of
+from tensorc.ir.types import DType
+
+K_CHUNK = 256
+"""How much of k is summed in registers before it is added to c; a panel of b this long takes half the first cache."""
+
+COPY_COLUMNS, COPY_BYTES = 32, 1024
+"""From how many vectors of columns, and bytes from row to row of a, a block works on a copy of a."""
+
+DOT_COLUMNS = 4
+DOT_VECTORS = 2
+"""`dots` makes four elements of c at once, each from two vectors of partial sums."""
+
+MAIN_TILE = {512: (14, 2), 256: (6, 2), 128: (6, 2)}
+"""(rows, vectors) per vector width: sums, a row of b and a factor fill the registers."""
+
+LOW_ROWS = 4
+"""Rows of the tile that takes what the main tile leaves over.  Fewer would take as long: eight sums hide the latency of
+multiply-add, and no less than that does."""
+
+LINE_VECTORS = 8
+"""Vectors of the tile of a single row: it reads long lines of b, from wherever that lies."""
+
+BLOCK_ROWS = {512: 56, 256: 48, 128: 48}
+"""The most rows of a block: whole tiles, few enough for a copy of its part of a on the stack."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of one dtype on one kind of vector registers."""
+
+    dtype: DType
+    bits: int
+    fma: bool
+
+    @staticmethod
+    def on(target: Target, dtype: DType) -> Tiles:
+        return Tiles(dtype, target.bits, target.fma)
+
+    @property
+    def scalar(self) -> str:
+        return LLVM_SCALAR[self.dtype]
+
+    @property
+    def lanes(self) -> int:
+        return self.bits // (8 * self.dtype.size)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the main tile."""
+        return MAIN_TILE[self.bits][0]
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of the main tile, and of the low one."""
+        return MAIN_TILE[self.bits][1]
+
+    @property
+    def columns(self) -> int:
+        """Columns of the main tile; a panel of packed b is this wide."""
+        return self.vectors * self.lanes
+
+    @property
+    def rest_lanes(self) -> int:
+        """Columns that a tile at the right edge takes at once: a masked vector, or one where masks are not native."""
+        return self.lanes if self.bits >= 256 else 1
+
+    def name(self, function: str) -> str:
+        """The LLVM name of one of these functions for this dtype."""
+        return f"mm_{self.dtype.short}x{self.lanes}_{function}"
+
+    def instructions(self, f: Function, lanes: int) -> Instructions:
+        fma = self.fma and self.dtype.is_float
+        return Instructions(lambda text: f.line(text.strip()), f.fresh, self.dtype, lanes, fma)
+
+
+@functools.cache
+def product_functions(t: Tiles) -> str:
+    """The functions that `block` needs, itself included."""
+    parts = [
+        _tile(t, "main", t.rows, t.vectors, t.lanes),
+        _tile(t, "main_edge", t.rows, 1, t.rest_lanes, edge=True),
+        _tile(t, "low", LOW_ROWS, t.vectors, t.lanes, low=True),
+        _tile(t, "low_edge", LOW_ROWS, 1, t.rest_lanes, edge=True, low=True),
+        _tile(t, "line", 1, LINE_VECTORS, t.lanes),
+    ]
+    if t.rest_lanes > 1:
+        parts.append(_tile(t, "main_wide_edge", t.rows, t.vectors, t.lanes, edge=True))
+    return "".join([*parts, _copy_rows(t), _sweep(t), _block(t)])
+
+
+@functools.cache
+def dot_functions(t: Tiles) -> str:
+    """The functions that `dots` needs, itself included."""
+    return _dot(t, DOT_COLUMNS) + _dot(t, 1) + _dots(t)
+
+
+def call(f: Function, name: str, *arguments: tuple[str, Int]) -> None:
+    """A call of a function that returns nothing; arguments are (type, value)."""
+    f.line(f"call void @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})")
+
+
+def masked_load(f: Function, ops: Instructions, pointer: str, mask: str) -> str:
+    """A vector of which only the lanes of `mask` are read; the others are 0."""
+    arguments = f"ptr {pointer}, i32 {ops.dtype.size}, {ops.B} {mask}, {ops.T} zeroinitializer"
+    return f.let(f"call {ops.T} @llvm.masked.load.{ops.tag}.p0({arguments})")
+
+
+def first_lanes(f: Function, lanes: int, count: Int) -> str:
+    """A mask of the first `count` lanes."""
+    numbers = ", ".join(f"i32 {q}" for q in range(lanes))
+    narrow = f.let(f"trunc i64 {count} to i32")
+    return f.let(f"icmp sgt {vector_of('i32', lanes)} {splat(f, 'i32', narrow, lanes)}, <{numbers}>")
+
+
+def splat(f: Function, scalar: str, value: str, lanes: int) -> str:
+    if lanes == 1:
+        return value
+    kind = vector_of(scalar, lanes)
+    first = f.let(f"insertelement {kind} poison, {scalar} {value}, i32 0")
+    return f.let(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+
+
+TILE_ARGUMENTS = (
+    "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc,"
+    " i64 %rows, i64 %columns, i64 %k, i1 %more"
+)
+
+
+def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool = False, low: bool = False) -> str:
+    """c[i, j] = Σ_k a·b, or += if %more, for a tile of c; a[i, k] stands at %a + i·%row + k·%step.
+
+    An `edge` tile has %columns columns, its last vector is masked, and nothing beyond is read or written.  A `low` tile
+    has %rows rows: it computes the last one again in place of those that do not exist.
+    """
+    f = Function(f"define internal void @{t.name(name)}({TILE_ARGUMENTS}) noinline")
+    ops = t.instructions(f, lanes)
+    align = t.dtype.size
+    mask = first_lanes(f, lanes, f.sub("%columns", (vectors - 1) * lanes)) if edge and lanes > 1 else None
+
+    def masked(q: int) -> str | None:
+        return mask if q == vectors - 1 else None
+
+    def read(pointer: str, q: int) -> str:
+        lanes_read = masked(q)
+        return masked_load(f, ops, pointer, lanes_read) if lanes_read else f.load(ops.T, pointer, align)
+
+    sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
+    a_cell, b_cell = f.cell("ptr", "%a"), f.cell("ptr", "%b")
+    row_address = _clamped_rows(f, t, rows) if low else _scaled_rows(f, t, rows)
+
+    with f.loop(0, "%k"):
+        a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
+        line = [read(f.at(b, q * lanes, t.scalar), q) for q in range(vectors)]
+        for i in range(rows):
+            factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
+            for q in range(vectors):
+                f.store(ops.T, ops.muladd(factor, line[q], f.load(ops.T, sums[i][q])), sums[i][q])
+        f.store("ptr", f.at(a, "%step", t.scalar), a_cell)
+        f.store("ptr", f.at(b, "%ldb", t.scalar), b_cell)
+
+    for i in range(rows):
+        with f.when(f.less(i, "%rows") if low else True):
+            row = f.at("%c", f.mul("%ldc", i), t.scalar)
+            places = [f.at(row, q * lanes, t.scalar) for q in range(vectors)]
+            with f.when("%more"):
+                for q, place in enumerate(places):
+                    f.store(ops.T, ops.plus(read(place, q), f.load(ops.T, sums[i][q])), sums[i][q])
+            for q, place in enumerate(places):
+                _write(f, ops, f.load(ops.T, sums[i][q]), place, masked(q))
+
+    f.line("ret void")
+    return f.text()
+
+
+def _write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
+    size = ops.dtype.size
+    if mask is None:
+        f.store(ops.T, value, place, size)
+    else:
+        f.line(f"call void @llvm.masked.store.{ops.tag}.p0({ops.T} {value}, ptr {place}, i32 {size}, {ops.B} {mask})")
+
+
+def _scaled_rows(f: Function, t: Tiles, rows: int) -> Callable[[str, int], str]:
+    """Addresses of rows, as odd multiples of their distance scaled by 1, 2, 4 or 8: what one address of x86 can hold.
+
+    So fourteen rows take seven registers, and one pointer moves with k.
+    """
+    distance = f.mul("%row", t.dtype.size)
+    odd = {q: f.mul(distance, q) for q in range(1, rows, 2)}
+
+    def address(a: str, i: int) -> str:
+        scale = i & -i
+        return f.at(a, odd[i // scale], f"i{8 * scale}") if i else a
+
+    return address
+
+
+def _clamped_rows(f: Function, t: Tiles, rows: int) -> Callable[[str, int], str]:
+    """Addresses of rows, those past %rows being that of the last."""
+    last = f.sub("%rows", 1)
+    offsets = [f.mul(f.minimum(last, i), "%row") for i in range(1, rows)]
+    return lambda a, i: f.at(a, offsets[i - 1], t.scalar) if i else a
+
+
+SWEEP_ARGUMENTS = (
+    "ptr noalias %a, i64 %row, i64 %step, i64 %tile, ptr noalias %b, i64 %ldb, i64 %spread,"
+    " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k, i1 %more"
+)
+
+
+def _sweep(t: Tiles) -> str:
+    """A block of c by tiles: panels of columns outside, so that a panel of b stays in the first cache.
+
+    Tiles of rows of a stand %tile apart.  Panels of b stand %spread times their width apart: 1 where b is not packed.
+    """
+    f = Function(f"define internal void @{t.name('sweep')}({SWEEP_ARGUMENTS}) noinline")
+    panels = f.floor_to("%n", t.columns)
+    tiles = f.div("%m", t.rows)
+    low = f.mul(tiles, t.rows)
+    line = LINE_VECTORS * t.lanes
+
+    def b_at(j: Int) -> str:
+        panel = f.floor_to(j, t.columns)
+        return f.at("%b", f.add(f.mul(panel, "%spread"), f.sub(j, panel)), t.scalar)
+
+    def tile(name: str, a: str, b: str, i: Int, j: Int, rows: Int, columns: Int) -> None:
+        c = f.at("%c", f.add(f.mul(i, "%ldc"), j), t.scalar)
+        call(
+            f, t.name(name), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("ptr", b), ("i64", "%ldb"), ("ptr", c),
+            ("i64", "%ldc"), ("i64", rows), ("i64", columns), ("i64", "%k"), ("i1", "%more"),
+        )  # fmt: skip
+
+    def main(name: str, j: Int, columns: Int) -> None:
+        """Main tiles below each other, from column j."""
+        b = b_at(j)
+        with f.loop(0, tiles) as i:
+            tile(name, f.at("%a", f.mul(i, "%tile"), t.scalar), b, f.mul(i, t.rows), j, t.rows, columns)
+
+    with f.loop(0, panels, t.columns) as j:
+        main("main", j, t.columns)
+
+    edge = panels
+    if t.rest_lanes > 1:
+        left = f.sub("%n", panels)
+        wide = f.less(t.columns - t.lanes, left)
+        with f.when(wide):
+            main("main_wide_edge", panels, left)
+        edge = f.select(wide, "%n", panels)
+    with f.loop(edge, "%n", t.rest_lanes) as j:
+        main("main_edge", j, f.minimum(f.sub("%n", j), t.rest_lanes))
+
+    below = f.at("%a", f.mul(tiles, "%tile"), t.scalar)
+    in_place = f.less("%spread", 2)
+    with f.loop(low, "%m", LOW_ROWS) as i:
+        rows = f.minimum(f.sub("%m", i), LOW_ROWS)
+        a = f.at(below, f.mul(f.sub(i, low), "%row"), t.scalar)
+
+        lines = f.select(f.both(in_place, f.equal(rows, 1)), f.floor_to("%n", line), 0)
+        with f.loop(0, lines, line) as j:
+            tile("line", a, b_at(j), i, j, 1, line)
+        with f.loop(lines, panels, t.columns) as j:
+            tile("low", a, b_at(j), i, j, rows, t.columns)
+        with f.loop(panels, "%n", t.rest_lanes) as j:
+            tile("low_edge", a, b_at(j), i, j, rows, f.minimum(f.sub("%n", j), t.rest_lanes))
+    f.line("ret void")
+    return f.text()
+
+
+BLOCK_ARGUMENTS = (
+    "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, i64 %spread,"
+    " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k"
+)
+
+
+def _block(t: Tiles) -> str:
+    """A block of c for the whole of k, zeros where k = 0.
+
+    Where rows of a, or what follows along k, stand so far apart that caches and page tables suffer, a's part is copied
+    first; that pays where many columns share it.
+    """
+    f = Function(f"define internal void @{t.name('block')}({BLOCK_ARGUMENTS}) noinline")
+    copy = f.array(t.scalar, BLOCK_ROWS[t.bits] * K_CHUNK)
+    many = f.less(COPY_COLUMNS * t.lanes - 1, "%n")
+    copies = f.both(many, f.less(COPY_BYTES // t.dtype.size - 1, f.maximum("%row", "%step")))
+    copies = f.both(copies, f.less(t.rows - 1, "%m"))
+
+    with f.loop(0, f.maximum("%k", 1), K_CHUNK) as k:
+        a = f.at("%a", f.mul(k, "%step"), t.scalar)
+        b = f.at("%b", f.mul(k, "%ldb"), t.scalar)
+        count = f.minimum(f.sub("%k", k), K_CHUNK)
+        with f.when(copies):
+            call(
+                f, t.name("copy_rows"), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("ptr", copy),
+                ("i64", "%m"), ("i64", count),
+            )  # fmt: skip
+
+        source = f.let(f"select i1 {f.bit(copies)}, ptr {copy}, ptr {a}")
+        row = f.select(copies, 1, "%row")
+        step = f.select(copies, t.rows, "%step")
+        tile = f.mul(f.select(copies, count, "%row"), t.rows)
+        call(
+            f, t.name("sweep"), ("ptr", source), ("i64", row), ("i64", step), ("i64", tile),
+            ("ptr", b), ("i64", "%ldb"), ("i64", "%spread"), ("ptr", "%c"), ("i64", "%ldc"),
+            ("i64", "%m"), ("i64", "%n"), ("i64", count), ("i1", f.bit(f.less(0, k))),
+        )  # fmt: skip
+    f.line("ret void")
+    return f.text()
+
+
+def _copy_rows(t: Tiles) -> str:
+    """Tiles of a one after the other, each with k outside: element (i, k) of a tile stands at k · rows + i."""
+    f = Function(f"define internal void @{t.name('copy_rows')}"
+                 "(ptr noalias %a, i64 %row, i64 %step, ptr noalias %copy, i64 %m, i64 %k) noinline")
+    kind = vector_of(t.scalar, t.rows)
+    along_rows = f.equal("%row", 1)
+    whole = f.select(along_rows, f.floor_to("%m", t.rows), 0)
+
+    with f.loop(0, whole, t.rows) as i:
+        source = f.at("%a", i, t.scalar)
+        target = f.at("%copy", f.mul(i, "%k"), t.scalar)
+        with f.loop(0, "%k") as k:
+            column = f.load(kind, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
+            f.store(kind, column, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
+
+    with f.loop(whole, "%m") as i:
+        tile = f.floor_to(i, t.rows)
+        source = f.at("%a", f.mul(i, "%row"), t.scalar)
+        target = f.at("%copy", f.add(f.mul(tile, "%k"), f.sub(i, tile)), t.scalar)
+        with f.loop(0, "%k") as k:
+            value = f.load(t.scalar, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
+            f.store(t.scalar, value, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
+    f.line("ret void")
+    return f.text()
+
+
+def _dot(t: Tiles, columns: int) -> str:
+    """%c[j] = Σ_k %a[k] · %b[j·%ldb + k] for `columns` values of j."""
+    f = Function(f"define internal void @{t.name(f'dot_{columns}')}"
+                 "(ptr noalias %a, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %k) noinline")
+    ops = t.instructions(f, t.lanes)
+    step = DOT_VECTORS * t.lanes
+    whole = f.floor_to("%k", step)
+    rows = [f.at("%b", f.mul("%ldb", j), t.scalar) for j in range(columns)]
+    sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(DOT_VECTORS)] for _ in range(columns)]
+
+    def add_products(k: str, mask: str | None, part: int) -> None:
+        def read(pointer: str) -> str:
+            return masked_load(f, ops, pointer, mask) if mask else f.load(ops.T, pointer, t.dtype.size)
+
+        a = read(f.at("%a", k, t.scalar))
+        for row, parts in zip(rows, sums, strict=True):
+            product = ops.muladd(a, read(f.at(row, k, t.scalar)), f.load(ops.T, parts[part]))
+            f.store(ops.T, product, parts[part])
+
+    with f.loop(0, whole, step) as k:
+        for part in range(DOT_VECTORS):
+            add_products(str(f.add(k, part * t.lanes)), None, part)
+    with f.loop(whole, "%k", t.lanes) as k:
+        add_products(k, first_lanes(f, t.lanes, f.minimum(f.sub("%k", k), t.lanes)), 0)
+
+    for j, parts in enumerate(sums):
+        values = [f.load(ops.T, part) for part in parts]
+        f.store(t.scalar, _total(f, t, values), f.at("%c", j, t.scalar), t.dtype.size)
+    f.line("ret void")
+    return f.text()
+
+
+def _total(f: Function, t: Tiles, values: Sequence[str]) -> str:
+    """The sum of all lanes of two vectors: first the vectors, then halves upon halves."""
+    ops = t.instructions(f, t.lanes)
+    total = ops.plus(*values)
+    lanes = t.lanes
+    while lanes > 1:
+        kind = vector_of(t.scalar, lanes)
+        lanes //= 2
+        halves = []
+        for start in (0, lanes):
+            picked = ", ".join(f"i32 {start + q}" for q in range(lanes))
+            halves.append(
+                f.let(f"shufflevector {kind} {total}, {kind} poison, <{lanes} x i32> <{picked}>")
+                if lanes > 1
+                else f.let(f"extractelement {kind} {total}, i32 {start}")
+            )
+        total = t.instructions(f, lanes).plus(*halves)
+    return total
+
+
+def _dots(t: Tiles) -> str:
+    """A block of c from rows of a and rows of the transposed b, both contiguous along k."""
+    f = Function(f"define internal void @{t.name('dots')}(ptr noalias %a, i64 %row, ptr noalias %b, i64 %ldb,"
+                 " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k) noinline")
+
+    def columns(start: Int, stop: Int, step: int) -> None:
+        with f.loop(start, stop, step) as j, f.loop(0, "%m") as i:
+            a = f.at("%a", f.mul(i, "%row"), t.scalar)
+            b = f.at("%b", f.mul(j, "%ldb"), t.scalar)
+            c = f.at("%c", f.add(f.mul(i, "%ldc"), j), t.scalar)
+            call(f, t.name(f"dot_{step}"), ("ptr", a), ("ptr", b), ("i64", "%ldb"), ("ptr", c), ("i64", "%k"))
+
+    whole = f.floor_to("%n", DOT_COLUMNS)
+    columns(0, whole, DOT_COLUMNS)
+    columns(whole, "%n", 1)
+    f.line("ret void")
+    return f.text()
