@@ -117,9 +117,36 @@ define void @dawdle_all(i64 %n, ptr %counts) {
   call void @tc_parallel(i64 %n, ptr @dawdle, ptr %counts)
   ret void
 }
+
+; the n tasks of a region wait for each other, though not for ever; each notes how many it saw come
+%Meeting = type { i64, i64, [8 x i64] }
+define internal void @meet(ptr %meeting, i64 %i) {
+entry:
+  %come_place = getelementptr %Meeting, ptr %meeting, i32 0, i32 1
+  %seen_place = getelementptr %Meeting, ptr %meeting, i32 0, i32 2, i64 %i
+  %n = load i64, ptr %meeting
+  %before = atomicrmw add ptr %come_place, i64 1 seq_cst
+  br label %look
+look:
+  %k = phi i64 [ 0, %entry ], [ %following, %look ]
+  %come = load atomic i64, ptr %come_place seq_cst, align 8
+  %following = add i64 %k, 1
+  %missing = icmp slt i64 %come, %n
+  %patient = icmp slt i64 %following, 3000000000
+  %go_on = and i1 %missing, %patient
+  br i1 %go_on, label %look, label %end
+end:
+  store i64 %come, ptr %seen_place
+  ret void
+}
+
+define void @meet_all(i64 %n, ptr %meeting) {
+  call void @tc_parallel(i64 %n, ptr @meet, ptr %meeting)
+  ret void
+}
 """
 
-ENTRIES = ("count_often", "pass_on_often", "count_rows", "dawdle_all")
+ENTRIES = ("count_often", "pass_on_often", "count_rows", "dawdle_all", "meet_all")
 
 THREADS = [1, 2, 3, 8]
 SPINS = [0, 50, 2000]
@@ -135,6 +162,7 @@ class Pool:
         self.count_often = library.function("count_often", None, word, word, pointer)
         self.pass_on_often = library.function("pass_on_often", None, word, word, pointer)
         self.count_rows = library.function("count_rows", None, word, pointer)
+        self.meet_all = library.function("meet_all", None, word, pointer)
         self.dawdle_all = library.function("dawdle_all", None, word, pointer)
 
 
@@ -200,6 +228,17 @@ def test_a_caller_may_sleep_until_others_finish(own_pool: Pool) -> None:
         own_pool.dawdle_all(7, counts.ctypes.data)
 
     assert (counts == 4).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_tasks_run_at_the_same_time(own_pool: Pool, count: int) -> None:
+    own_pool.set_threads(count, 0)
+
+    for _ in range(5):
+        meeting = np.zeros(10, np.int64)
+        meeting[0] = count
+        own_pool.meet_all(count, meeting.ctypes.data)
+        assert meeting[2:2 + count].tolist() == [count] * count
 
 
 def test_several_callers_while_the_number_of_threads_changes(own_pool: Pool) -> None:

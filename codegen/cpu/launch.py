@@ -22,6 +22,13 @@ EXPORTS = ("tc_run",)
 SMALL = 30_000
 """Scalar operations below which a step is not worth another thread: one takes them some 5 µs."""
 
+WAKE = 400_000
+"""The same while workers sleep: to wake one takes 20 µs of the caller's time, and more until it arrives.
+
+Work done alone for this reason is added up, and the workers are woken when there was this much: at worst twice the time
+of the better choice.
+"""
+
 GRAIN = 10_000
 """Scalar operations that make a chunk worth handing out."""
 
@@ -174,6 +181,8 @@ define internal void @measure_part(ptr %launch, ptr %part, ptr %measure) alwaysi
 """
 
 STEP = f"""
+@missed = internal global i64 0, align 128      ; work done alone because workers slept
+
 define internal void @run_step(i64 %count, ptr %parts) alwaysinline {{
 entry:
   %job = alloca %Job, align 8
@@ -200,10 +209,21 @@ decide:
   %little = icmp slt i64 %more_work, {SMALL}
   %indivisible = or i1 %single, %whole
   %serial = or i1 %indivisible, %little
-  br i1 %serial, label %at_once, label %cut
+  br i1 %serial, label %at_once, label %consider
+
+consider:
+  %asleep = call i1 @workers_sleep()
+  br i1 %asleep, label %weigh, label %cut
+weigh:
+  %missed = load atomic i64, ptr @missed monotonic, align 8
+  %missing = add i64 %missed, %more_work
+  %patient = icmp slt i64 %missing, {WAKE}
+  %kept = select i1 %patient, i64 %missing, i64 0
+  store atomic i64 %kept, ptr @missed monotonic, align 8
+  br i1 %patient, label %at_once, label %cut
 
 at_once:
-  %j = phi i64 [ 0, %decide ], [ %j_next, %at_once ]
+  %j = phi i64 [ 0, %decide ], [ 0, %weigh ], [ %j_next, %at_once ]
   %part = getelementptr %Part, ptr %parts, i64 %j
   %all_place = getelementptr %Part, ptr %part, i64 0, i32 3
   %all = load i64, ptr %all_place, align 8

@@ -4,6 +4,7 @@
     i32  tc_threads()                                                      how many threads share a region
     void tc_set_threads(i32 threads, i32 spin)                             and how long an idle one stays awake
     void tc_forked()                                                       in a child process, which has no workers
+    i1   workers_sleep()                                                   whether a region would wake some; internal
 
 One caller at a time owns the pool.  Whoever finds it owned, another thread or a task of the region itself, does
 its work alone, so nothing ever waits for the pool.
@@ -279,6 +280,12 @@ define i32 @tc_threads() {
   ret i32 %threads
 }
 
+define internal i1 @workers_sleep() alwaysinline {
+  %sleepers = load atomic i32, ptr @sleepers monotonic, align 4
+  %some = icmp sgt i32 %sleepers, 0
+  ret i1 %some
+}
+
 define void @tc_set_threads(i32 %threads, i32 %spin) {
   store atomic i32 %spin, ptr @spin monotonic, align 4
   store atomic i32 %threads, ptr @limit seq_cst, align 4
@@ -424,6 +431,10 @@ end:
 
 define i32 @tc_threads() {
   ret i32 1
+}
+
+define internal i1 @workers_sleep() alwaysinline {
+  ret i1 false
 }
 
 define void @tc_set_threads(i32 %threads, i32 %spin) {
