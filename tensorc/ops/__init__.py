@@ -1,0 +1,83 @@
+"""The operations, each under its name; importing this fills `tensorc.ir.node.OPS`."""
+
+from __future__ import annotations
+
+from tensorc.ops.control import stop_gradient
+from tensorc.ops.elementwise import (
+    abs,
+    add,
+    cast,
+    ceil,
+    clip,
+    cos,
+    div,
+    eq,
+    erf,
+    erfinv,
+    exp,
+    expm1,
+    floor,
+    floordiv,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log1p,
+    log_sigmoid,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    lt,
+    maximum,
+    minimum,
+    mod,
+    mul,
+    ne,
+    neg,
+    pow,
+    round,
+    rsqrt,
+    select,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    square,
+    sub,
+    tanh,
+)
+from tensorc.ops.linalg import matmul
+from tensorc.ops.nn import log_softmax, logsumexp, relu, sigmoid_cross_entropy, softmax, softmax_cross_entropy
+from tensorc.ops.random import normal, truncated_normal, uniform
+from tensorc.ops.reduce import (
+    all,
+    any,
+    argmax,
+    argmin,
+    cumprod,
+    cumsum,
+    max,
+    mean,
+    min,
+    prod,
+    sum,
+    sum_to,
+    variance,
+)
+from tensorc.ops.shape import broadcast, concatenate, iota, pad, reshape, reverse, size, slice, transpose
+from tensorc.ops.source import constant, parameter
+
+__all__ = [
+    "abs", "add", "all", "any", "argmax", "argmin", "broadcast", "cast", "ceil", "clip", "concatenate",
+    "constant", "cos", "cumprod", "cumsum", "div", "eq", "erf", "erfinv", "exp", "expm1", "floor", "floordiv",
+    "ge", "gt", "iota", "isfinite", "isnan", "le", "log", "log1p", "log_sigmoid", "log_softmax", "logical_and",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max", "maximum", "mean", "min",
+    "minimum", "mod", "mul", "ne", "neg", "normal", "pad", "parameter", "pow", "prod", "relu", "reshape",
+    "reverse", "round", "rsqrt", "select", "sigmoid", "sigmoid_cross_entropy", "sign", "sin", "size", "slice",
+    "softmax", "softmax_cross_entropy", "softplus", "sqrt", "square", "stop_gradient", "sub", "sum", "sum_to",
+    "tanh", "transpose", "truncated_normal", "uniform", "variance",
+]
