@@ -1,0 +1,151 @@
+"""`K.function`: from handles to a compiled function, and back from its arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
+from tensorc.backend.provenance import provenance, public
+from tensorc.backend.tensor import Tensor, tensor
+from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
+from tensorc.errors import ArgumentError
+from tensorc.ir.graph import postorder
+from tensorc.ir.node import Node
+
+Array = np.ndarray[Any, Any]
+
+OPTIONS = ("name", "passes")
+
+
+class Function:
+    """A computation compiled once and run many times.
+
+    Attributes:
+        inputs, outputs, updates: the tensors it was made of.
+        name: what dumps call it.
+        compiled: the runtime's function, whose `ir`, `kernels` and `profile` show what became of it.
+    """
+
+    def __init__(self, inputs: Any, outputs: Any, updates: Sequence[Any], name: str, passes: Any = None) -> None:
+        from tensorc.runtime.function import Function as Compiled
+
+        self.name = name
+        self._one_in, self.inputs = _listed(inputs)
+        self._one_out, given = _listed(outputs)
+        self.outputs = [_output(i, x) for i, x in enumerate(given)]
+        self.updates = as_updates(updates)
+
+        graph = _Closed(self.inputs, self.outputs, self.updates)
+        self.compiled = Compiled(
+            name, graph.inputs, graph.outputs, graph.updates,
+            cells={n: cells[n] for n in graph.leaves if n in cells},
+            streams={n: streams[n] for n in graph.leaves if n in streams},
+            defaults={n: defaults[n] for n in graph.leaves if n in defaults},
+            provenance=graph.provenance, passes=passes,
+        )
+
+    def __call__(self, inputs: Any = ()) -> Any:
+        """The outputs for these inputs, a list of arrays; one array where one tensor was asked for.
+
+        Raises: ArgumentError for another number of inputs; what the runtime raises for values that do not fit.
+        """
+        single = self._one_in and not isinstance(inputs, list | tuple)
+        values = [inputs] if single else list(inputs)
+        if len(values) != len(self.inputs):
+            raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
+
+        results = self.compiled([_fed(v) for v in values])
+        return results[0] if self._one_out else results
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}: {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+
+
+@public("K.function")
+def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **kwargs: Any) -> Function:
+    """A function from arrays to arrays.
+
+    Args:
+        inputs: placeholders, or variables and other tensors that a call overrides; a list, or one tensor.
+        outputs: a list of tensors, or one.
+        updates: updates and (variable, new value) pairs that every call carries out; those that outputs wait
+            for are added.  Outputs see the variables as they were before the call, except for reads made in
+            `K.control_dependencies` and outputs that Keras flags `_is_metric`.
+        name: what dumps call it.
+        passes: the compiler's pipeline, in place of the default one.
+
+    Raises: ArgumentError for an unknown keyword, a placeholder that is missing among the inputs, or two
+        different plain updates of one variable.
+    """
+    unknown = sorted(kwargs.keys() - set(OPTIONS))
+    if unknown:
+        raise ArgumentError(f"unknown keyword {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+    return Function(inputs, outputs, updates or (), kwargs.get("name") or "function", kwargs.get("passes"))
+
+
+def eval(x: Any) -> Array:
+    """The value of a tensor that depends on nothing fed; of a variable, a copy of its value."""
+    if isinstance(x, Variable):
+        return x.cell.get()
+    result: Array = function([], [x], name="eval")([])[0]
+    return result
+
+
+class _Closed:
+    """What the runtime takes: nodes whose later reads are settled, with their provenance and leaves."""
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
+        running = updates_behind((*updates, *outputs))
+        self.provenance = provenance((*inputs, *outputs, *updates, *running))
+
+        overrides = {x.node: parameter(x.name, "input", x.node.type) for x in inputs
+                     if not isinstance(x, Placeholder | Variable)}
+        self.inputs = [_leaf(x, overrides) for x in inputs]
+
+        new, behind = values_after(running)
+        before = [behind[x] if isinstance(x, Update) else x.node for x in outputs]
+        settled = settle([*before, *new.values()], overrides, self._carry)
+        self.outputs = settled[:len(outputs)]
+        self.updates = list(zip(new, settled[len(outputs):], strict=True))
+
+        final = {**overrides, **dict(self.updates)}
+        for i, x in enumerate(outputs):
+            if getattr(x, "_is_metric", False):
+                self.outputs[i], = settle([before[i]], final, self._carry)
+
+        roots = [*self.outputs, *(n for _, n in self.updates), *(v for v, _ in self.updates)]
+        self.leaves = [n for n in postorder(roots) if n.op.name == "parameter"]
+
+    def _carry(self, old: Node, new: Node) -> None:
+        """A node that was rebuilt comes from the lines of the one before."""
+        lines = self.provenance.get(new, ())
+        self.provenance[new] = (*lines, *(x for x in self.provenance.get(old, ()) if x not in lines))
+
+
+def _listed(given: Any) -> tuple[bool, list[Any]]:
+    """(whether it was a single value, the list)."""
+    if isinstance(given, list | tuple):
+        return False, list(given)
+    return True, [given]
+
+
+def _output(i: int, x: Any) -> Tensor:
+    if x is None:
+        raise ArgumentError(f"output {i} is None\n"
+                            "K.gradients gives None where no path leads to a variable; "
+                            "tensorc.why_no_gradient(loss, variable) tells where it ends")
+    return tensor(x)
+
+
+def _leaf(x: Tensor, overrides: dict[Node, Node]) -> Node:
+    if isinstance(x, Variable):
+        return x.parameter
+    return overrides.get(x.node, x.node)
+
+
+def _fed(value: Any) -> Any:
+    """A value as the runtime takes it: a scipy.sparse matrix as an array."""
+    return value.toarray() if hasattr(value, "tocoo") else value
