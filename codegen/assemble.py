@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.cpu import matmul
-from tensorc.codegen.cpu.emit import emit
+from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.program import Arena, External, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
 from tensorc.codegen.cpu.target import Target
@@ -99,6 +99,8 @@ def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str
         return [Launch(kernel.name, where, sizes)]
     texts.update(matmul.shared(kernel, target))
     texts[kernel.name] = matmul.emit_matmul(kernel, target)
+    if kernel.epilogue is not None:
+        texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), target)
     where = (*where, places.more(matmul.workspace(kernel, target)))
     return [Launch(name, where, sizes) for name in matmul.phases(kernel, target)]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.lower import Lowered, Scratch
+from tensorc.codegen.share import share_values
 from tensorc.codegen.transform import collapse, merge_loops, split
 from tensorc.ir import dims
 
@@ -22,7 +23,7 @@ def prepare(lowered: Lowered) -> list[Lowered]:
     if isinstance(kernel, ir.Matmul):
         return [lowered]
     where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
-    kernel = collapse(merge_loops(kernel))
+    kernel = collapse(share_values(merge_loops(kernel)))
     return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)
                              for b in k.buffers)) for k in _cut(kernel)]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorc.ir.node import constant
 from tensorc.ir.types import DType
-from tensorc.ops.elementwise import (
+from tensorc.ops import (
     abs,
     cast,
     eq,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
+from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, constant
-from tensorc.ops.shape import broadcast
+from tensorc.ir.types import DType, i64
+from tensorc.ops import broadcast, cast, size
 from tensorc.passes.rewrite import filled_with
 
 DEPTH = 6
@@ -19,6 +23,17 @@ def fitted(x: Node, node: Node) -> Node:
 def filled(value: float, node: Node) -> Node:
     """A constant of the dtype and shape of `node`."""
     return fitted(constant(value, node.dtype), node)
+
+
+def number_of(count: Size, dtype: DType) -> Node:
+    """A size as a number of that dtype."""
+    return constant(count, dtype) if isinstance(count, int) else cast(size(value=count, dtype=i64), dtype=dtype)
+
+
+def same_along(axes: Iterable[int], c: Node, rank: int) -> bool:
+    """Whether c, broadcast to a tensor of that rank, has one value along its axes."""
+    leading = rank - len(c.shape)
+    return leading >= 0 and all(a < leading or c.shape[a - leading] == 1 for a in axes)
 
 
 def nonnegative(node: Node, depth: int = DEPTH) -> bool:

@@ -12,9 +12,22 @@ import builtins
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, users
 from tensorc.ir.node import Node, make, rebuild
-from tensorc.ops.linalg import matmul
-from tensorc.ops.reduce import all, any, argmax, argmin, max, min, prod, sum
-from tensorc.ops.shape import broadcast, concatenate, reshape, slice, transpose
+from tensorc.ops import (
+    all,
+    any,
+    argmax,
+    argmin,
+    broadcast,
+    concatenate,
+    matmul,
+    max,
+    min,
+    prod,
+    reshape,
+    slice,
+    sum,
+    transpose,
+)
 from tensorc.passes import simplify
 from tensorc.passes.context import Context
 from tensorc.passes.driver import sweep

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from tensorc.passes import expand, fold, layout, simplify, stabilise
 from tensorc.passes.buffers import plan_buffers
 from tensorc.passes.fuse import fuse
 from tensorc.passes.manager import Pipeline, Step, rewrite
 
 
+@functools.cache
 def default(target: str = "cpu") -> Pipeline:
     """The pipeline of a target, "cpu" or "cuda"."""
     return Pipeline(

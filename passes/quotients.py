@@ -13,12 +13,8 @@ from dataclasses import dataclass, field
 
 from tensorc.ir import dims
 from tensorc.ir.node import Node, constant, make
-from tensorc.ops.elementwise import add, div, exp, mul, neg, sigmoid, sub
-from tensorc.ops.nn import logsumexp, mean, softmax, square
-from tensorc.ops.reduce import sum
-from tensorc.ops.shape import reshape
-from tensorc.ops.source import size
-from tensorc.passes.facts import fitted
+from tensorc.ops import add, div, exp, logsumexp, mean, mul, neg, reshape, sigmoid, softmax, square, sub, sum
+from tensorc.passes.facts import fitted, number_of, same_along
 from tensorc.passes.rewrite import No, Rewrite, filled_with
 
 MOST = 12                            # factors or terms looked at
@@ -83,6 +79,21 @@ class CancelQuotient(Rewrite):
         return product.node(node) if _cancel(product) else No("no factor meets its reciprocal")
 
 
+class SumOfQuotient(Rewrite):
+    """sum(x / h) → sum(x) / h,  for h that is 0 or inf only by rounding, and the same for all that is added"""
+
+    def pattern(self, x, h, axes):
+        return sum(x / h, axes=axes, keepdims=True)
+
+    def check(self, node, h, axes):
+        if not rounds_away(h):
+            return No(f"{h.op.name} is not 0 or inf by rounding")
+        return same_along(axes, h, len(node.shape)) or No("the divisor varies along the axes of the sum")
+
+    def build(self, node, x, h, axes):
+        return sum(fitted(x, node.args[0]), axes=axes, keepdims=True) / h
+
+
 class DistributeQuotient(Rewrite):
     """h · (a / h + b) → a + h · b,  for h that is 0 or inf only by rounding"""
 
@@ -119,6 +130,11 @@ def _cancel(product: Product) -> bool:
                     product.above = [sigmoid(-above.x) if _complement(f) is above else f for f in product.above]
                 changed = True
                 break
+    for below in list(product.below):
+        x = one_plus_exp(below)
+        if changed and x is not None:
+            product.below.remove(below)
+            product.above.append(sigmoid(-x))
     for e in [f for f in product.above if f.op is exp]:
         for s in [f for f in product.above if f.op is sigmoid]:
             if opposite(e.x, s.x) and e in product.above:
@@ -171,8 +187,7 @@ def normalised(x: Node, axes: tuple[int, ...]) -> Node:
 
 def count(x: Node, axes: Iterable[int]) -> Node:
     """How many elements of x meet in a reduction over axes, in the dtype of x."""
-    n = dims.product(x.shape[a] for a in axes)
-    return constant(n, x.dtype) if isinstance(n, int) else size(value=n, dtype=x.dtype)
+    return number_of(dims.product(x.shape[a] for a in axes), x.dtype)
 
 
 def opposite(a: Node, b: Node) -> bool:
@@ -182,12 +197,19 @@ def opposite(a: Node, b: Node) -> bool:
     if a.op is sub and b.op is sub:
         return a.args == b.args[::-1]
     if a.op is mul and b.op is mul:
-        return any(
-            a.args[i] is b.args[j] and (c := filled_with(a.args[1 - i])) is not None and c == -(
-                d if (d := filled_with(b.args[1 - j])) is not None else c)
-            for i in (0, 1) for j in (0, 1)
-        )
+        return any(x is y and _negated(c, d) for x, c in _both_ways(a) for y, d in _both_ways(b))
     return False
+
+
+def _both_ways(product: Node) -> tuple[tuple[Node, Node], tuple[Node, Node]]:
+    x, y = product.args
+    return (x, y), (y, x)
+
+
+def _negated(c: Node, d: Node) -> bool:
+    """Whether two numbers are opposite."""
+    x, y = filled_with(c), filled_with(d)
+    return x is not None and y is not None and bool(x == -y)
 
 
 def _complement(node: Node) -> Node | None:

@@ -122,13 +122,13 @@ def may_match(pattern: Pattern, op: Op, operands: Sequence[Op]) -> bool:
 
 
 def filled_with(node: Node) -> Any | None:
-    """The one number that a constant, possibly broadcast, is filled with, as a NumPy scalar; else None."""
+    """The one number that a constant, possibly broadcast, is filled with, as a NumPy scalar; None also for NaN."""
     while node.op.name == "broadcast":
         node = node.args[0]
     if node.op.name != "constant" or not node.value.size:
         return None
     first = node.value.flat[0]
-    return first if node.value.size == 1 or (node.value == first).all() else None
+    return first if (node.value == first).all() else None
 
 
 def whole(rule: Rewrite) -> int:

@@ -4,12 +4,25 @@
 from __future__ import annotations
 
 from tensorc.ir import dims
-from tensorc.ir.node import constant, make, rebuild
-from tensorc.ops.nn import stop_gradient, sum_to
-from tensorc.ops.reduce import all, any, max, min, prod, sum
-from tensorc.ops.shape import broadcast, concatenate, pad, reshape, reverse, slice, transpose
-from tensorc.ops.source import size
-from tensorc.passes.facts import fitted
+from tensorc.ir.node import make, rebuild
+from tensorc.ops import (
+    all,
+    any,
+    broadcast,
+    concatenate,
+    max,
+    min,
+    pad,
+    prod,
+    reshape,
+    reverse,
+    slice,
+    stop_gradient,
+    sum,
+    sum_to,
+    transpose,
+)
+from tensorc.passes.facts import fitted, number_of
 from tensorc.passes.rewrite import No, Rewrite
 
 
@@ -299,8 +312,7 @@ class SumBroadcast(Rewrite):
 
     def build(self, node, x, shape, axes):
         count = dims.product(shape[a] for a in _repeated(x, shape, axes))
-        times = constant(count, x.dtype) if isinstance(count, int) else size(value=count, dtype=x.dtype)
-        return fitted(_reduced_once(node, x, shape, axes) * times, node)
+        return fitted(_reduced_once(node, x, shape, axes) * number_of(count, x.dtype), node)
 
 
 class ExtremeBroadcast(Rewrite):
@@ -374,9 +386,11 @@ def _piece(xs, axis, starts, limits):
 
 
 def _repeated(x, shape, axes):
-    """Those of `axes` along which broadcasting x to `shape` repeats it."""
+    """Those of `axes` along which broadcasting x to `shape` repeats it; none where that is not known of one."""
     leading = len(shape) - len(x.shape)
-    return [a for a in axes if a < leading or (x.shape[a - leading] == 1 and shape[a] != 1)]
+    if {n for n, m in zip(x.shape, shape[leading:], strict=True) if n != m} - {1}:
+        return []
+    return [a for a in axes if a < leading or x.shape[a - leading] != shape[a]]
 
 
 def _reduced_once(node, x, shape, axes):

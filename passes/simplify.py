@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node, make, rebuild
-from tensorc.ops.shape import reshape
+from tensorc.ops import reshape
 from tensorc.passes import arithmetic, fold, shapes
 from tensorc.passes.context import Context
 

@@ -9,32 +9,37 @@ from __future__ import annotations
 
 from tensorc.ir import dims
 from tensorc.ir.node import make
-from tensorc.ops.elementwise import (
+from tensorc.ops import (
     abs,
+    broadcast,
+    cast,
     exp,
     expm1,
     log,
     log1p,
     log_sigmoid,
-    maximum,
-    sigmoid,
-    softplus,
-    sqrt,
-    tanh,
-)
-from tensorc.ops.nn import (
     log_softmax,
     logsumexp,
+    max,
+    maximum,
     mean,
+    reshape,
+    reverse,
+    sigmoid,
     sigmoid_cross_entropy,
+    size,
+    slice,
     softmax,
+    softplus,
+    sqrt,
     square,
+    sum,
+    tanh,
+    transpose,
     variance,
 )
-from tensorc.ops.reduce import max, sum
-from tensorc.ops.shape import broadcast, reshape, reverse, slice, transpose
-from tensorc.passes.facts import fitted
-from tensorc.passes.quotients import CancelQuotient, DistributeQuotient, count, normalised, opposite
+from tensorc.passes.facts import fitted, same_along
+from tensorc.passes.quotients import CancelQuotient, DistributeQuotient, SumOfQuotient, count, normalised, opposite
 from tensorc.passes.rewrite import No, Rewrite, filled_with
 
 VIEWS = (reshape, transpose, slice, reverse, broadcast)
@@ -70,7 +75,7 @@ class LogSumExpShifted(Rewrite):
         return logsumexp(x - c, axes=axes, keepdims=keepdims) + d
 
     def check(self, x, c, d, axes, keepdims):
-        if not _constant_along(c, x, axes):
+        if not same_along(axes, c, len(x.shape)):
             return No("what is subtracted varies along the axes of the sum")
         return _without_axes(d) is _without_axes(c) or No("what is added is not what was subtracted")
 
@@ -97,7 +102,7 @@ class SoftmaxShifted(Rewrite):
     def check(self, node, x, c, axis):
         if filled_with(c) is None and (c.op is not max or c.x is not x):
             return No("what is subtracted is neither max x nor a number")
-        return _constant_along(c, x, (axis,)) or No("what is subtracted varies along the axis")
+        return same_along((axis,), c, len(x.shape)) or No("what is subtracted varies along the axis")
 
     def build(self, node, x, axis):
         return make(node.op, x, axis=axis)
@@ -293,7 +298,7 @@ class MeanOfSum(Rewrite):
     def check(self, node, x, axes, n):
         if not x.dtype.is_float:
             return No("not floats")
-        many = n.value if n.op.name == "size" else filled_with(n)
+        many = _number(n)
         meant = dims.product(x.shape[a] for a in axes)
         return many == meant or No(f"{many} is not {meant}, the number of elements")
 
@@ -340,10 +345,11 @@ class SigmoidCrossEntropyGradient(Rewrite):
         return fitted(t - sigmoid(x), node)
 
 
-def _constant_along(c, x, axes):
-    """Whether c, which broadcasts against x, has one value along axes of x."""
-    leading = len(x.shape) - len(c.shape)
-    return leading >= 0 and all(a < leading or c.shape[a - leading] == 1 for a in axes)
+def _number(n):
+    """The number or size that a node stands for, or None."""
+    if n.op is cast:
+        n = n.x
+    return n.value if n.op is size else filled_with(n)
 
 
 def _without_axes(c):
@@ -362,5 +368,5 @@ RULES = (
     Sigmoid(), SigmoidOfExp(), Tanh(), LogSigmoid(), LogOneMinusSigmoid(),
     Softplus(), SoftplusShifted(), Log1p(), Log1pNeg(), Expm1(), OneMinusExp(), LogExp(),
     SqrtSquare(), Variance(), SigmoidCrossEntropy(), SigmoidCrossEntropyGradient(),
-    CancelQuotient(), DistributeQuotient(),
+    CancelQuotient(), SumOfQuotient(), DistributeQuotient(),
 )

@@ -55,7 +55,7 @@ class Function:
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
-        self._pipeline = passes or default
+        self._pipeline = passes or default()
         self._variants: dict[frozenset[str], _Variant] = {}
         self.compilations = 0
         self._general = self._closed({})
