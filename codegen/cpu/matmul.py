@@ -244,7 +244,7 @@ class _Kernels:
         call(f, f"{self.p.mm.epilogue.name}_box", *arguments)
 
     def units(self) -> str:
-        f = Function(f"define i64 @{self.name}_units(ptr %sizes)")
+        f = Function(self._about("units"))
         v = self._sizes(f)
         *_, row_blocks, column_blocks = self._grid(f, v)
         some = f.both(f.less(0, v.m), f.less(0, v.n))
@@ -252,7 +252,7 @@ class _Kernels:
         return f.text()
 
     def work(self) -> str:
-        f = Function(f"define i64 @{self.name}_work(ptr %sizes)")
+        f = Function(self._about("work"))
         v = self._sizes(f)
         f.line(f"ret i64 {f.div(f.product(2, *v.batch, v.m, v.n, v.k), self.t.lanes)}")
         return f.text()
@@ -284,20 +284,24 @@ class _Kernels:
         return f.text()
 
     def pack_units(self) -> str:
-        f = Function(f"define i64 @{self.name}_pack_units(ptr %sizes)")
+        f = Function(self._about("pack_units"))
         v = self._sizes(f)
         count = f.product(v.matrices, f.ceildiv(v.n, self.t.columns), f.ceildiv(v.k, PACK_CHUNK))
         f.line(f"ret i64 {f.select(self.p.packs(f, v.m, v.n, v.k), count, 0)}")
         return f.text()
 
     def pack_work(self) -> str:
-        f = Function(f"define i64 @{self.name}_pack_work(ptr %sizes)")
+        f = Function(self._about("pack_work"))
         v = self._sizes(f)
         count = f.product(v.matrices, v.n, v.k)
         f.line(f"ret i64 {f.select(self.p.packs(f, v.m, v.n, v.k), count, 0)}")
         return f.text()
 
     # -- what they share
+
+    def _about(self, what: str) -> str:
+        """The head of a function that tells about a kernel; the program's only call of it takes it in."""
+        return f"define internal i64 @{self.name}_{what}(ptr %sizes) alwaysinline"
 
     def _sizes(self, f: Function) -> _Values:
         """The sizes, read from %sizes."""
