@@ -32,9 +32,10 @@ def join_quotients(size: Size) -> Size:
             if isinstance(atom, Apply) and atom.fn == "mod":
                 e, w = atom.args
                 factor = Dim.of({monomial[:at] + monomial[at + 1:]: coefficient})
-                joined = size - factor * (dims.mod(e, w) + w * dims.floordiv(e, w)) + factor * e
-                if _length(joined) < _length(size):
-                    return join_quotients(joined)
+                divided = factor * (dims.mod(e, w) + w * dims.floordiv(e, w))
+                rest = size - divided
+                if _length(rest) == _length(size) - _length(divided):
+                    return join_quotients(rest + factor * e)
     return size
 
 
@@ -88,6 +89,20 @@ def same_place(
             if offset(shape, tuple(dims.substitute(at, renamed) for at in b.index)) == want:
                 return True
     return False
+
+
+def never_meet(a: Size, b: Size, loops: Sequence[Loop], constants: Collection[str]) -> bool:
+    """Whether two places along a dimension differ whatever the iterations: they have parts of it to themselves."""
+    spread: Size = 0
+    gap = b - a
+    if not dims.symbols(gap) <= set(constants):
+        return False
+    for var, extent in loops:
+        first, second = step(a, var), step(b, var)
+        if first is None or first != second or not never_negative(first):
+            return False
+        spread = spread + first * (extent - 1)
+    return never_negative(gap - spread - 1) or never_negative(-gap - spread - 1)
 
 
 def never_negative(size: Size, signed: Collection[str] = ()) -> bool:
@@ -148,4 +163,5 @@ def _bounds(extent: Size) -> Iterator[Size]:
 
 
 def _length(size: Size) -> int:
-    return len(size.terms) if isinstance(size, Dim) else 0
+    """How many terms a size has."""
+    return len(size.terms) if isinstance(size, Dim) else int(size != 0)

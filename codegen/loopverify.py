@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.access import determined, same_place
+from tensorc.codegen.access import determined, never_meet, same_place
 from tensorc.codegen.looptext import expression_text, index_text, statement_text
 from tensorc.codegen.scalars import SCALARS
 from tensorc.errors import InternalError
@@ -26,9 +26,9 @@ def verify(k: ir.Kernel) -> ir.Kernel:
     - Indices have the rank of their buffer and speak of sizes, loop variables and integer variables in scope.
     - Every expression has the dtype it says.
     - Accumulators are fed in their scope and read after the loop that feeds them.
-    - Two iterations of the grid never meet: the place of each store determines every grid variable, all stores to one
-      buffer agree about that place, and what a kernel stores it reads back only at that place, if it is an output only
-      after the store.
+    - Two iterations of the grid never meet: the place of each store determines every grid variable, and all accesses to
+      a buffer that is stored to agree about what a grid variable says of the place.  An output is stored to before it
+      is read.
     """
     _Verifier(k).kernel()
     return k
@@ -239,12 +239,9 @@ class _Verifier:
         if e.where is not None and e.where.dtype is not boolean:
             self.fail(f"`where` is {e.where.dtype}, not bool", s)
 
-        stores = [(a, at) for a, at in self.stores if a.buffer == b.name]
-        if b.role == "out":
-            stores = [(a, at) for a, at in self.stored if a.buffer == b.name]
-            if not stores:
-                self.fail(f"{b.name} is read before this iteration has stored it", s)
-        if stores and not any(same_place(a, at, e, around, b.shape) for a, at in stores):
+        if b.role == "out" and not any(a.buffer == b.name for a, _ in self.stored):
+            self.fail(f"{b.name} is read before this iteration has stored it", s)
+        if not all(self.apart(e, around, a, at, b) for a, at in self.stores if a.buffer == b.name):
             self.fail(f"{b.name} is read where another iteration may store it", s)
 
     def store(self, s: ir.Store, names: frozenset[str], around: tuple[ir.For, ...]) -> None:
@@ -266,11 +263,18 @@ class _Verifier:
         self.stored.append((s, around))
 
     def apart(
-        self, s: ir.Store, around: tuple[ir.For, ...], other: ir.Store, at: tuple[ir.For, ...], b: ir.Buffer
+        self,
+        s: ir.Load | ir.Store,
+        around: tuple[ir.For, ...],
+        other: ir.Store,
+        at: tuple[ir.For, ...],
+        b: ir.Buffer,
     ) -> bool:
-        """Whether two stores can only meet within an iteration: the grid variables stand in both alike."""
+        """Whether two accesses can meet only within an iteration, if at all: the grid variables stand in both alike."""
         grid = frozenset(var for var, _ in self.k.grid)
         if same_place(s, around, other, at, b.shape):
             return True
-        holding = [(x, y) for x, y in zip(s.index, other.index, strict=True) if not grid.isdisjoint(dims.symbols(x))]
-        return all(x == y for x, y in holding)
+        pairs = list(zip(s.index, other.index, strict=True))
+        if all(x == y for x, y in pairs if not grid.isdisjoint(dims.symbols(x) | dims.symbols(y))):
+            return True
+        return any(never_meet(x, y, self.k.grid, self.k.sizes) for x, y in pairs)

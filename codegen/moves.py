@@ -76,7 +76,7 @@ class Moves:
     def lanes_over_loop(self, loop: ir.For, around: Sequence[ir.For]) -> bool:
         """Whether iterations of an innermost loop can be lanes.
 
-        No two of them may store to one place, and a running accumulator must have this loop as its only kind of food.
+        No two of them may meet in memory, and a running accumulator must have this loop as its only kind of food.
         """
         scanned = {s.acc for s in ir.statements(self.k.body) if isinstance(s, ir.Scan)}
         if any(isinstance(s, ir.Accum) and s.acc in scanned or isinstance(s, ir.For) for s in loop.body):
@@ -84,11 +84,12 @@ class Moves:
 
         inside = (*around, loop)
         loops = [*self.k.grid, *((x.var, x.extent) for x in inside)]
-        stores = [s for s in loop.body if isinstance(s, ir.Store)]
+        touched = [access for access, _ in ir.accesses(loop.body)]
         return all(
             loop.var in determined(self.shapes[s.buffer], s.index, loops, self.k.sizes)
-            and all(same_place(s, inside, t, inside, self.shapes[s.buffer]) for t in stores if t.buffer == s.buffer)
-            for s in stores
+            and all(same_place(s, inside, t, inside, self.shapes[s.buffer]) for t in touched if t.buffer == s.buffer)
+            for s in touched
+            if isinstance(s, ir.Store)
         )
 
     def _visit(self, body: ir.Body) -> None:

@@ -7,7 +7,7 @@ depend on neither the number of threads nor the sizes of a call.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
@@ -59,7 +59,6 @@ class Schedule:
 def schedule(k: ir.Kernel, bits: int) -> Schedule:
     """The schedule of a kernel for vectors of `bits` bits."""
     moves = Moves(k)
-    width = lanes(k, bits)
     votes, inner = _votes(k, moves)
     grid = [var for var, extent in k.grid if extent != 1 and moves.lanes_over_grid(var)]
     best = max(grid, key=lambda var: votes[var], default=None)
@@ -68,10 +67,11 @@ def schedule(k: ir.Kernel, bits: int) -> Schedule:
     if loops and (best is None or sum(votes[loop.var] for loop in loops) > votes[best]):
         chosen = tuple((loop.var, _loop_unroll(loop)) for loop in loops if votes[loop.var] >= 0)
         if chosen:
-            return Schedule(None, chosen, None, width)
+            return Schedule(None, chosen, None, lanes(k, moves, bits, [var for var, _ in chosen]))
     if best is None:
-        return Schedule(None, (), None, width)
+        return Schedule(None, (), None, 1)
 
+    width = lanes(k, moves, bits, [best])
     dear = cost(k.body) > DEAR
     if inner:
         accumulators = max((len(ir.fed(loop)) for loop, _ in inner), default=1)
@@ -87,25 +87,25 @@ def schedule(k: ir.Kernel, bits: int) -> Schedule:
 
 def box_schedule(k: ir.Kernel, bits: int) -> Schedule:
     """The schedule of an elementwise kernel that runs on rectangles: lanes along its last grid variable."""
-    return Schedule(k.grid[-1][0], (), None, lanes(k, bits), 2)
+    last = k.grid[-1][0]
+    return Schedule(last, (), None, lanes(k, Moves(k), bits, [last]), 2)
 
 
-def lanes(k: ir.Kernel, bits: int) -> int:
-    """How many lanes a vector has: those of the widest dtype that is computed with lane by lane."""
-    steady = {e for e in ir.expressions(k.body) if _is_size_data(k, e)}
-    sizes = [8 * e.dtype.size for e in ir.expressions(k.body) if e not in steady]
-    return bits // max(32, *sizes) if sizes else bits // 32
+def lanes(k: ir.Kernel, moves: Moves, bits: int, carriers: Collection[str]) -> int:
+    """How many lanes vectors have over the `carriers`: those of the widest dtype that is loaded, or computed as a float.
+
+    Integers computed on the way, positions mostly, take two registers where they are wider.
+    """
+    widest = 4
+    for e in ir.expressions(k.body):
+        if (isinstance(e, ir.Load) or e.dtype.is_float) and not moves.loops_of(e).isdisjoint(carriers):
+            widest = max(widest, e.dtype.size)
+    return bits // (8 * widest)
 
 
 def cost(body: ir.Body) -> int:
     """Scalar operations of all statements, those of a loop counted once."""
     return sum(SCALARS[e.fn].cost for e in ir.expressions(body) if isinstance(e, ir.Call))
-
-
-def _is_size_data(k: ir.Kernel, e: ir.Expr) -> bool:
-    """Whether an expression is a size of the kernel as data, which no lane has its own copy of."""
-    from tensorc.ir import dims
-    return isinstance(e, ir.Iter) and dims.symbols(e.size) <= set(k.sizes)
 
 
 def _votes(k: ir.Kernel, moves: Moves) -> tuple[Counter[str], list[tuple[ir.For, tuple[ir.For, ...]]]]:

@@ -7,13 +7,28 @@ from typing import Any
 import numpy as np
 
 from tensorc.codegen.loopir import (
-    Acc, Accum, Buffer, Call, Cast, Expr, For, Iter, Kernel, Let, Load, Num, Scan, Stmt, Store, Var,
+    Acc,
+    Accum,
+    Buffer,
+    Call,
+    Cast,
+    Expr,
+    For,
+    Iter,
+    Kernel,
+    Let,
+    Load,
+    Num,
+    Scan,
+    Stmt,
+    Store,
+    Var,
 )
 from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.transform import collapse, merge_loops, split
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, boolean, dtype, f16, f32, f64, i8, i32, i64, parse_type, split_commas, u8
+from tensorc.ir.types import DType, boolean, f16, f32, f64, i8, i32, i64, parse_type, split_commas, u8
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -24,10 +39,9 @@ class Case:
 
     Attributes:
         meaning: the outputs, from the inputs.
-        dtypes: those of the parameter of `make` to test with.
+        dtypes: what to make the kernels for; vector widths other than the host's run the first one.
         exact: bit-equality is asked for floats too.
         empty: whether extents of 0 are defined by the meaning.
-        lanes: the first run of each integer input: values stay below it.
     """
 
     make: Callable[[DType], list[Kernel]]
@@ -424,10 +438,10 @@ def gather_rows(t: DType) -> Kernel:
                   Let("row", load("ids", "i", i32)), store("y", "i,j", load("x", "row,j", t)), t=t)
 
 
-@define(lambda x, ids: {"y": x.ravel()[ids]}, dtypes=(f32, f64, u8), exact=True, empty=False)
+@define(lambda x, places: {"y": x.ravel()[places]}, dtypes=(f32, f64, u8), exact=True, empty=False)
 def gather_elements(t: DType) -> Kernel:
-    return kernel("gather_elements", "x: t[n,m]; ids: i64[n]; out y: t[n]", "i<n",
-                  Let("at", load("ids", "i", i64)), store("y", "i", load("x", "at//m,at%m", t)), t=t)
+    return kernel("gather_elements", "x: t[n,m]; places: i64[n]; out y: t[n]", "i<n",
+                  Let("at", load("places", "i", i64)), store("y", "i", load("x", "at//m,at%m", t)), t=t)
 
 
 def scattered(x: Any, ids: Any) -> Arrays:
@@ -444,6 +458,35 @@ def scatter_add(t: DType) -> Kernel:
         loop("i", "n",
              Let("row", load("ids", "i", i32)),
              store("y", "row,j", call("add", load("y", "row,j", t), load("x", "i,j", t)))),
+        t=t,
+    )
+
+
+@define(
+    lambda x, places: {"y": np.bincount(places.ravel(), x.ravel(), x.size).astype("f4")},
+    dtypes=(f32,), empty=False,
+)
+def scatter_elements(t: DType) -> Kernel:
+    """Neither the grid nor the loop can carry lanes."""
+    return kernel(
+        "scatter_elements", "x: t[n,m]; places: i32[n,m]; out y: t[n*m]", "",
+        loop("k", "n*m", store("y", "k", Num(0.0, t))),
+        loop("i", "n*m",
+             Let("at", load("places", "i//m,i%m", i32)),
+             store("y", "at", call("add", load("y", "at", t), load("x", "i//m,i%m", t)))),
+        t=t,
+    )
+
+
+@define(lambda x, lengths: {"y": np.where(np.arange(x.shape[1]) < lengths[:, None], x, 0).sum(1)}, dtypes=(f32, i32))
+def ragged(t: DType) -> Kernel:
+    """Trip counts that depend on data."""
+    return kernel(
+        "ragged", "x: t[n,m]; lengths: i32[n]; out y: t[n]", "i<n",
+        Let("length", load("lengths", "i", i32)),
+        Acc("s", "add", t),
+        loop("j", "length", Accum("s", (load("x", "i,j", t),))),
+        store("y", "i", var("s", t)),
         t=t,
     )
 
@@ -527,6 +570,3 @@ def _(t: DType) -> Kernel:
 def one_hot(_: DType) -> Kernel:
     hit = call("eq", load("x", "i,j", i32), Iter(dims.parse("c"), i32))
     return kernel("one_hot", "x: i32[n,m]; out y: f32[n,m,4]", "i<n, j<m, c<4", store("y", "i,j,c", Cast(hit, f32)))
-
-
-TYPES = {name: dtype(name) for name in ("f32", "f64", "i32", "i64", "u8", "i8", "f16", "bool")}

@@ -164,12 +164,13 @@ class Values(Sizes):
 
     # -- sizes in lanes
 
+    def data(self) -> frozenset[str]:
+        """The integer variables that hold a vector."""
+        return frozenset(name for name, v in self.env.items() if v.vector and v.dtype.is_integer)
+
     def moving(self) -> frozenset[str]:
         """The variables whose integer differs from lane to lane."""
-        if self.region is None:
-            return frozenset()
-        vectors = (name for name, v in self.env.items() if v.vector and v.dtype.is_integer)
-        return frozenset((self.region.var, *vectors))
+        return frozenset() if self.region is None else self.data() | {self.region.var}
 
     def agrees(self, size: Size) -> bool:
         """Whether a size is one number for all lanes of all copies."""
@@ -178,7 +179,8 @@ class Values(Sizes):
 
     def stride(self, size: Size, var: str) -> Size | None:
         """How much a size grows with one iteration of `var`; None where lanes differ about it."""
-        return step(size, var, self.moving() - {var})
+        distance = step(size, var, self.data())
+        return distance if distance is None or self.agrees(distance) else None
 
     def size_as_data(self, size: Size, dtype: DType) -> Value:
         r = self.region
