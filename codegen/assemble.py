@@ -10,6 +10,7 @@ from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.program import Arena, External, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.loopverify import verify
 from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.prepare import prepare
@@ -58,7 +59,9 @@ def assemble(graph: Graph, target: Target) -> Assembly:
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
     externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
     spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), top)
-    return Assembly(tuple(lowered), spec, "\n".join([*texts.values(), emit_program(spec)]))
+    kernels_text = "\n".join(texts.values())
+    text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
+    return Assembly(tuple(lowered), spec, text)
 
 
 class _Places:

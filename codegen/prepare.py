@@ -32,7 +32,7 @@ def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     """The kernel, or its two halves where one long reduction would leave most threads idle."""
     loops = [s for s in kernel.body if isinstance(s, ir.For)]
     points = dims.product(extent for _, extent in kernel.grid)
-    if len(loops) == 1 and ir.fed(loops[0]) and isinstance(points, int) and points <= FEW:
+    if len(loops) == 1 and _is_reduction(loops[0]) and isinstance(points, int) and points <= FEW:
         inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
         each = max(1, points) * (inner if isinstance(inner, int) else 1)
         chunk = max(1, CHUNK // each)
@@ -40,3 +40,8 @@ def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
             yield from split(kernel, loops[0].var, chunk)
             return
     yield kernel
+
+
+def _is_reduction(loop: ir.For) -> bool:
+    """Does a loop do nothing but feed accumulators?"""
+    return bool(ir.fed(loop)) and not any(isinstance(s, ir.Store | ir.Scan) for s in ir.statements(loop.body))

@@ -54,16 +54,18 @@ def agree(a: Size, b: Size, what: str = "the sizes differ") -> Size:
 
 
 def solve(a: Size, b: Size) -> tuple[str, Size] | None:
-    """(symbol, value) that makes a equal b by substitution, or None where a symbol cannot be isolated.
+    """(name, value) that makes a equal b by substitution, or None where nothing can be isolated.
 
-    The later name in sorted order gives way, so that closing a graph is deterministic.
+    The name is a symbol if one can be isolated, else the text of an application such as `n//2`.  The later name in
+    sorted order gives way, so that closing a graph is deterministic.
     """
     difference = a - b
     if not isinstance(difference, Dim):
         return None
-    for name in sorted(dims.symbols(difference), reverse=True):
+    free = dims.symbols(difference)
+    for name in [*sorted(free, reverse=True), *sorted(dims.names(difference) - free, reverse=True)]:
         split = dims.linear(difference, name)
-        if split is not None and split[0] in (1, -1):
-            value = -split[1] if split[0] == 1 else split[1]
-            return name, value
+        if split is None or not isinstance(split[0], int) or not split[0] or dims.mod(split[1], split[0]) != 0:
+            continue
+        return name, dims.floordiv(-split[1], split[0])
     return None

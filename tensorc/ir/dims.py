@@ -21,9 +21,10 @@ class Dim:
     An atom is a symbol's name or an `Apply` (floor division, remainder, min, max, bcast).
     """
 
-    __slots__ = ("__weakref__", "_symbols", "terms")
+    __slots__ = ("__weakref__", "_names", "_symbols", "terms")
     terms: tuple[tuple[Monomial, int], ...]
     _symbols: frozenset[str]
+    _names: frozenset[str]                       # the symbols, and the texts of all applications
     _interned: ClassVar[weakref.WeakValueDictionary[tuple[tuple[Monomial, int], ...], Dim]] = (
         weakref.WeakValueDictionary())
 
@@ -41,6 +42,7 @@ class Dim:
             found = object.__new__(Dim)
             found.terms = key
             found._symbols = frozenset(s for m, _ in key for a in m for s in _atom_symbols(a))
+            found._names = frozenset(s for m, _ in key for a in m for s in _atom_names(a))
             Dim._interned[key] = found
         return found
 
@@ -206,8 +208,11 @@ def applications(size: int | Dim, fn: str) -> Iterator[Apply]:
 
 
 def substitute(size: int | Dim, values: Mapping[str, int | Dim]) -> int | Dim:
-    """The size with symbols replaced, simplified again.  Raises Incompatible."""
-    if not isinstance(size, Dim) or values.keys().isdisjoint(size._symbols):
+    """The size with symbols replaced, simplified again.  Raises Incompatible.
+
+    A key may also be the text of an application, such as `n//2`: what is known of it without knowing n.
+    """
+    if not isinstance(size, Dim) or values.keys().isdisjoint(size._names):
         return size
     total: int | Dim = 0
     for m, c in size.terms:
@@ -226,21 +231,29 @@ def evaluate(size: int | Dim, values: Mapping[str, int]) -> int:
     return result
 
 
+def names(size: int | Dim) -> frozenset[str]:
+    """The symbols of a size and the texts of its applications: all that `substitute` can replace."""
+    return size._names if isinstance(size, Dim) else frozenset()
+
+
 def linear(size: int | Dim, name: str) -> tuple[int | Dim, int | Dim] | None:
-    """(coefficient, rest) with size = coefficient*name + rest and neither depending on name, else None."""
-    if name not in symbols(size):
+    """(coefficient, rest) with size = coefficient*name + rest and neither depending on name, else None.
+
+    `name` is a symbol or the text of an application.
+    """
+    if name not in names(size):
         return 0, size
     assert isinstance(size, Dim)
     factor: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for m, c in size.terms:
-        if name not in m:
+        at = next((i for i, atom in enumerate(m) if str(atom) == name), None)
+        if at is None:
             rest[m] = c
         else:
-            at = m.index(name)
             factor[m[:at] + m[at + 1:]] = c
     coefficient, remainder = Dim.of(factor), Dim.of(rest)
-    if name in symbols(coefficient) or name in symbols(remainder):
+    if name in names(coefficient) or name in names(remainder):
         return None
     return coefficient, remainder
 
@@ -330,8 +343,10 @@ def _extreme(fn: str, pick: Callable[..., int], a: int | Dim, b: int | Dim) -> i
 
 
 def _substitute_atom(atom: Atom, values: Mapping[str, int | Dim]) -> int | Dim:
+    if str(atom) in values:
+        return values[str(atom)]
     if isinstance(atom, str):
-        return values.get(atom, symbol(atom)) if atom in values else symbol(atom)
+        return symbol(atom)
     args = [substitute(a, values) for a in atom.args]
     result = FUNCTIONS[atom.fn](*args)
     if result is None:
@@ -341,6 +356,12 @@ def _substitute_atom(atom: Atom, values: Mapping[str, int | Dim]) -> int | Dim:
 
 def _atom_symbols(atom: Atom) -> frozenset[str]:
     return frozenset((atom,)) if isinstance(atom, str) else symbols(atom.args[0]) | symbols(atom.args[1])
+
+
+def _atom_names(atom: Atom) -> frozenset[str]:
+    if isinstance(atom, str):
+        return frozenset((atom,))
+    return frozenset((str(atom),)).union(*(a._names for a in atom.args if isinstance(a, Dim)))
 
 
 def _atom_text(atom: Atom) -> str:
