@@ -1,6 +1,7 @@
 """tensorc: a tensor-expression compiler behind the classic Keras-2 backend API."""
 
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 # passes/, codegen/ and runtime/ stand beside this folder in the repository and
 # inside it in an installed wheel.  In a checkout, let the import system look there.
@@ -9,4 +10,10 @@ if not (_here / "passes").is_dir() and (_here.parent / "passes" / "__init__.py")
     __path__.append(str(_here.parent))
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = ["__version__", "why_no_gradient"]
+
+
+def why_no_gradient(loss: _Any, variable: _Any) -> str:
+    """Why `K.gradients(loss, [variable])` gives None: the operations that cut the path, with the user's lines."""
+    from tensorc.backend.gradients import why_no_gradient as why
+    return why(loss, variable)

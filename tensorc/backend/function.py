@@ -33,7 +33,8 @@ class Function:
         from tensorc.runtime.function import Function as Compiled
 
         self.name = name
-        self._one_in, self.inputs = _listed(inputs)
+        self._one_in, fed = _listed(inputs)
+        self.inputs = [_input(i, x) for i, x in enumerate(fed)]
         self._one_out, given = _listed(outputs)
         self.outputs = [_output(i, x) for i, x in enumerate(given)]
         self.updates = as_updates(updates)
@@ -130,6 +131,12 @@ def _listed(given: Any) -> tuple[bool, list[Any]]:
     if isinstance(given, list | tuple):
         return False, list(given)
     return True, [given]
+
+
+def _input(i: int, x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        raise ArgumentError(f"input {i} is {x!r}, which is no tensor")
+    return x
 
 
 def _output(i: int, x: Any) -> Tensor:

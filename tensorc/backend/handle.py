@@ -37,12 +37,14 @@ class Handle:
         node: the value.
         origin: the K call that made it, None for leaves made by hand.
         after: the updates that run whenever this value is computed (`K.control_dependencies`).
+        sparse: whether it was declared sparse.  Sparse tensors are kept and computed as dense ones.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_name", "_node", "after", "origin")
     _node: Node
     origin: Origin | None
     after: tuple[Update, ...]
+    sparse: bool = False
     _keras_shape: tuple[int | None, ...]
     _uses_learning_phase: bool
 

@@ -37,13 +37,9 @@ def parameter(name: str, role: str, type: TensorType) -> Node:
 
 
 class Placeholder(Tensor):
-    """A value that each call of a function feeds.
+    """A value that each call of a function feeds."""
 
-    Attributes:
-        sparse: whether users may feed a scipy.sparse matrix.
-    """
-
-    __slots__ = ("sparse",)
+    __slots__ = ()
 
     def __init__(self, type: TensorType, name: str, default: Array | None = None, sparse: bool = False) -> None:
         super().__init__(parameter(name, "input", type), name)
@@ -62,10 +58,9 @@ class Variable(Tensor):
         cell: its memory.
         constraint: the projection that Keras applies after an optimiser's step, or None.
         trainable: whether Keras trains it.
-        sparse: whether it was made from a scipy.sparse matrix.
     """
 
-    __slots__ = ("_reads", "cell", "constraint", "parameter", "sparse", "trainable")
+    __slots__ = ("_reads", "cell", "constraint", "parameter", "trainable")
 
     def __init__(self, value: Array, name: str, constraint: Callable[..., Any] | None = None,
                  sparse: bool = False) -> None:

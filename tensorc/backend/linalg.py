@@ -9,6 +9,7 @@ from tensorc import ops
 from tensorc.backend.convert import as_node, promoted
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis
+from tensorc.backend.shape import reshaped
 from tensorc.backend.tensor import Tensor, matmul
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims
@@ -21,26 +22,18 @@ def dot(x: Any, y: Any) -> Tensor:
     """The sum of products over the last axis of x and the last but one of y.
 
     Returns: a tensor of shape (x's other sizes, y's other sizes): (2,3)·(4,3,5) → (2,4,5).
-    Raises: ShapeError if an operand has fewer than two axes, y more than one is allowed, or the sizes differ.
+    Raises: ShapeError if x is a scalar, y has fewer than two axes, or the sizes differ.
     """
     a, b = promoted((x, y))
-    if len(a.shape) < 1 or len(b.shape) < 1 or len(a.shape) == 1 < len(b.shape) - 1:
-        raise ShapeError("takes tensors of two axes or more")
-    if len(b.shape) < 2:
-        raise ShapeError("y must have two axes or more\nadd one with K.expand_dims(y), and take it off with K.squeeze")
+    if len(a.shape) < 1 or len(b.shape) < 2:
+        raise ShapeError("x needs one axis or more, y two\nK.expand_dims adds one, K.squeeze takes it off")
     _check_inner(a.shape[-1], b.shape[-2], _dot_advice(a, b))
 
-    if len(b.shape) == 2:
-        if len(a.shape) == 2:
-            return Tensor(matmul(a, b))
-        rows = ops.reshape(a, shape=(dims.product(a.shape[:-1]), a.shape[-1]))
-        return Tensor(ops.reshape(matmul(rows, b), shape=(*a.shape[:-1], b.shape[-1])))
-
     rank = len(b.shape)
-    rows = ops.reshape(a, shape=(dims.product(a.shape[:-1]), a.shape[-1]))
+    rows = reshaped(a, (dims.product(a.shape[:-1]), a.shape[-1]))
     columns = _permuted(b, (rank - 2, *range(rank - 2), rank - 1))
-    columns = ops.reshape(columns, shape=(b.shape[-2], dims.product((*b.shape[:-2], b.shape[-1]))))
-    return Tensor(ops.reshape(matmul(rows, columns), shape=(*a.shape[:-1], *b.shape[:-2], b.shape[-1])))
+    columns = reshaped(columns, (b.shape[-2], dims.product((*b.shape[:-2], b.shape[-1]))))
+    return Tensor(reshaped(matmul(rows, columns), (*a.shape[:-1], *b.shape[:-2], b.shape[-1])))
 
 
 @public("K.batch_dot")
@@ -67,10 +60,10 @@ def batch_dot(x: Any, y: Any, axes: Any = None) -> Tensor:
     sizes_a = [a.shape[i] for i in rest_a]
     sizes_b = [b.shape[i] for i in rest_b]
 
-    left = ops.reshape(_permuted(a, (0, *rest_a, p)), shape=(a.shape[0], dims.product(sizes_a), a.shape[p]))
-    right = ops.reshape(_permuted(b, (0, q, *rest_b)), shape=(b.shape[0], b.shape[q], dims.product(sizes_b)))
+    left = reshaped(_permuted(a, (0, *rest_a, p)), (a.shape[0], dims.product(sizes_a), a.shape[p]))
+    right = reshaped(_permuted(b, (0, q, *rest_b)), (b.shape[0], b.shape[q], dims.product(sizes_b)))
     product = matmul(left, right)
-    return Tensor(ops.reshape(product, shape=(product.shape[0], *(sizes_a + sizes_b or [1]))))
+    return Tensor(reshaped(product, (product.shape[0], *(sizes_a + sizes_b or [1]))))
 
 
 @public("K.transpose")

@@ -155,7 +155,8 @@ def bias_add(x: Any, bias: Any, data_format: str | None = None) -> Tensor:
     """x + bias.
 
     Args:
-        bias: one number a channel, or a tensor of one axis less than x, channels last.
+        bias: one number a channel, or a tensor of one axis less than x, channels last; for channels first its
+            elements are taken on in their order, as Keras does.
         data_format: where x has its channels; the default order for None.
 
     Raises: ShapeError for a bias of another rank.
@@ -169,11 +170,10 @@ def bias_add(x: Any, bias: Any, data_format: str | None = None) -> Tensor:
 
     first = order == "channels_first" and rank > 2
     if len(term.shape) == 1:
-        shape = (1, -1, *(1,) * (rank - 2)) if first else (*(1,) * (rank - 1), -1)
-        return Tensor(node + reshaped(term, tuple(term.shape[0] if s == -1 else s for s in shape)))
-    if first:
-        term = ops.transpose(term, perm=(len(term.shape) - 1, *range(len(term.shape) - 1)))
-    return Tensor(node + reshaped(term, (1, *term.shape)))
+        channels = 1 if first else rank - 1
+        return Tensor(node + _along(term, channels, node))
+    sizes = (term.shape[-1], *term.shape[:-1]) if first else term.shape
+    return Tensor(node + reshaped(term, (1, *sizes)))
 
 
 @public("K.in_top_k")

@@ -117,6 +117,12 @@ def uses(handle: Handle) -> None:
         _thread.call.inner.append(handle)
 
 
+def origin_here(call: str, parents: Iterable[Handle]) -> Origin:
+    """The origin of a handle that a public function makes on the way, and does not return."""
+    frame = _users(sys._getframe(1))
+    return Origin(call, frame.f_code.co_filename, frame.f_lineno, tuple(parents), ())
+
+
 def derives(new: Node, old: Node) -> None:
     """Tells the call at work that `new` comes of `old`, by differentiation."""
     if _thread.call is not None:

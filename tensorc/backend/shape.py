@@ -69,14 +69,17 @@ def squeeze(x: Any, axis: int) -> Tensor:
 
 @public("K.concatenate")
 def concatenate(tensors: Sequence[Any], axis: int = -1) -> Tensor:
-    """Tensors one after another along an axis; their other sizes must agree."""
+    """Tensors one after another along an axis; their other sizes must agree.  Of sparse tensors alone, a sparse one."""
     nodes = promoted(tensors)
     if not nodes:
         raise ArgumentError("there is nothing to concatenate")
     if any(len(n.shape) != len(nodes[0].shape) for n in nodes):
         raise ShapeError("the ranks differ: " + ", ".join(str(len(n.shape)) for n in nodes))
     at = one_axis(axis, len(nodes[0].shape))
-    return Tensor(nodes[0] if len(nodes) == 1 else canonical(ops.concatenate(*nodes, axis=at)))
+    joined = Tensor(nodes[0] if len(nodes) == 1 else canonical(ops.concatenate(*nodes, axis=at)))
+    if all(isinstance(t, Tensor) and t.sparse for t in tensors):
+        joined.sparse = True
+    return joined
 
 
 @public("K.stack")

@@ -9,9 +9,9 @@ from typing import Any
 from tensorc import ops
 from tensorc.backend import scope
 from tensorc.backend.convert import as_node, cast_node
-from tensorc.backend.handle import Handle, shown
+from tensorc.backend.handle import Handle, flat_handles, shown
 from tensorc.backend.leaves import Variable, reads
-from tensorc.backend.provenance import ancestors, public
+from tensorc.backend.provenance import ancestors, origin_here, public
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir.graph import postorder, replace_nodes
@@ -110,10 +110,11 @@ def as_updates(given: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-@public("K.update")
-def pair_update(x: Variable, new_x: Any) -> Update:
+def pair_update(x: Any, new_x: Any) -> Update:
     """The update that a pair (variable, new value) stands for."""
-    return plain_update(x, new_x)
+    made = plain_update(x, new_x)
+    made.origin = origin_here("K.update", flat_handles((x, new_x)))
+    return made
 
 
 def updates_behind(handles: Iterable[Handle]) -> list[Update]:
@@ -178,6 +179,12 @@ def _fitting(value: Node, variable: Variable) -> Node:
 def _check_conflict(first: Update | None, second: Update) -> None:
     if first is None or first is second or first.node is second.node or first in scope.closure([second]):
         return
-    lines = [f"{u.origin.location}" for u in (first, second) if u.origin]
     raise ArgumentError(f"variable {second.variable.name} gets two different new values in one call"
-                        + (f"\nthey come from {' and '.join(lines)}" if lines else ""))
+                        f"\nthey come from {_line(first)} and {_line(second)}")
+
+
+def _line(update: Update) -> str:
+    """The user's line for an update; for a pair, that of its value."""
+    sources = [h for h in update.origin.parents if h is not update.variable] if update.origin else []
+    origin = sources[-1].origin if sources else update.origin
+    return str(origin.location) if origin else "an unknown line"

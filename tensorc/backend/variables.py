@@ -9,15 +9,19 @@ import numpy as np
 
 from tensorc import ops
 from tensorc.backend.convert import as_node, cast_node, literal, parse_dtype
-from tensorc.backend.leaves import Placeholder, Variable
+from tensorc.backend.function import eval
+from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, streams
 from tensorc.backend.names import identifier, serial, unique_name
 from tensorc.backend.provenance import public
 from tensorc.backend.sizes import as_sizes, known_sizes, size_node, sizes_node
 from tensorc.backend.tensor import Tensor
+from tensorc.backend.updates import updates_behind
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir.dims import Size, symbol
+from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 from tensorc.ir.types import TensorType, i32
+from tensorc.ops.interpret import apply as evaluated
 from tensorc.runtime.variable import Cell
 
 Array = np.ndarray[Any, Any]
@@ -37,10 +41,9 @@ def variable(value: Any, dtype: Any = None, name: str | None = None,
     kind = parse_dtype(dtype).numpy
     sparse = hasattr(value, "tocoo")
     if isinstance(value, Tensor):
-        value = value_now(value)
-    elif sparse:
-        value = value.toarray()
-    return Variable(np.asarray(value).astype(kind), unique_name(name or "variable"), constraint, sparse)
+        value = first_value(value)
+    array = np.asarray(as_dense(value)).astype(kind)
+    return Variable(array, unique_name(name or "variable"), constraint, sparse)
 
 
 @public("K.placeholder")
@@ -191,7 +194,7 @@ def is_keras_tensor(x: Any) -> bool:
 
 def is_sparse(tensor: Any) -> bool:
     """Whether a tensor was declared sparse; a property of its type, not of its values."""
-    return bool(getattr(tensor, "sparse", False))
+    return isinstance(tensor, Tensor) and tensor.sparse
 
 
 @public("K.to_dense")
@@ -202,7 +205,7 @@ def to_dense(tensor: Any) -> Tensor:
 
 def get_value(x: Any) -> Array:
     """The value of a variable, a copy; of any other tensor, its value computed now."""
-    return x.cell.get() if isinstance(x, Variable) else value_now(x)
+    return x.cell.get() if isinstance(x, Variable) else eval(x)
 
 
 def batch_get_value(ops: Sequence[Any]) -> list[Array]:
@@ -212,13 +215,13 @@ def batch_get_value(ops: Sequence[Any]) -> list[Array]:
 
 def set_value(x: Variable, value: Any) -> None:
     """Gives a variable a new value.  Raises ShapeError and DTypeError for one that does not fit."""
-    _cell("K.set_value", x).set(value)
+    _cell("K.set_value", x).set(as_dense(value))
 
 
 def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
     """Gives several variables new values, all or none; a scalar fills its variable."""
     cells = [_cell("K.batch_set_value", x) for x, _ in tuples]
-    fitting = [cell.fitting(value, fill=True) for cell, (_, value) in zip(cells, tuples, strict=True)]
+    fitting = [cell.fitting(as_dense(value), fill=True) for cell, (_, value) in zip(cells, tuples, strict=True)]
     for cell, value in zip(cells, fitting, strict=True):
         cell.set(np.broadcast_to(value, cell.shape))
 
@@ -230,11 +233,33 @@ def filled(node: Node, sizes: Sequence[Size]) -> Node:
     return node if not sizes else ops.broadcast(node, shape=tuple(sizes))
 
 
-def value_now(x: Any) -> Array:
-    """The value of a tensor that depends on nothing fed."""
-    from tensorc.backend.function import function
-    result: Array = function([], [x])([])[0]
-    return result
+def as_dense(value: Any) -> Any:
+    """A scipy.sparse matrix as an array; anything else as it is."""
+    return value.toarray() if hasattr(value, "tocoo") else value
+
+
+def first_value(x: Tensor) -> Array:
+    """The value of a tensor that a variable begins with, by the references: nothing is compiled for one use.
+
+    Raises: ArgumentError if it depends on a placeholder.
+    """
+    if updates_behind([x]):
+        return eval(x)
+    arrays: dict[Node, Array] = {}
+    for node in postorder([x.node]):
+        arrays[node] = _given(node) if node.op.name == "parameter" else evaluated(node, [arrays[a] for a in node.args])
+    return arrays[x.node]
+
+
+def _given(leaf: Node) -> Array:
+    """The value of a leaf now."""
+    if leaf in cells:
+        return cells[leaf].get()
+    if leaf in streams:
+        return streams[leaf].take()
+    if leaf in defaults:
+        return defaults[leaf]
+    raise ArgumentError(f"the first value of a variable cannot depend on placeholder {leaf.name}")
 
 
 def _full(value: int, shape: Any, dtype: Any, name: str | None) -> Tensor:
