@@ -32,7 +32,7 @@ x = K.placeholder(shape=(None,), name="x")
 swish = x * K.sigmoid(x)
 
 exact = K.function([x], [swish], name="exact")
-cheap = K.function([x], [swish], name="cheap", passes=pipeline.default.before("simplify", HardSwish()))
+cheap = K.function([x], [swish], name="cheap", passes=pipeline.default().before("simplify", HardSwish()))
 
 print("# The same expression, compiled as it is")
 print(exact.compiled.program.planned)

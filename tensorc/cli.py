@@ -119,7 +119,7 @@ def _of_text(path: Path) -> list[_Shown]:
         graphs = parse(path.read_text(encoding="utf-8"))
     except IRError as error:
         raise IRError(f"{path}: {error}") from None
-    return [_Shown((graph.name,), graph, default) for graph in graphs]
+    return [_Shown((graph.name,), graph, default()) for graph in graphs]
 
 
 def _of_script(path: Path, arguments: Sequence[str]) -> tuple[list[_Shown], int]:
@@ -204,14 +204,20 @@ def _graphs(shown: _Shown, after: str | None) -> str:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join((*names, 'all'))}"
         raise ArgumentError(f"no pass is called {wanted[0]!r}; {hint}")
 
-    texts: list[str] = []
+    sections: list[str] = []
+    before = ""
 
     def observe(name: str, graph: Graph) -> None:
-        if name in wanted:
-            texts.append(f"# {name}\n{dump(graph)}\n")
+        nonlocal before
+        if name not in wanted:
+            return
+        text = dump(graph)
+        title = "as it was built" if name == "input" else f"after {name}"
+        sections.append(f"# {title}, as before\n" if text == before else f"# {title}\n{text}")
+        before = text
 
     shown.pipeline.run(shown.graph, Context(observers=(observe,)))
-    return "".join(texts)
+    return "\n".join([*sections, ""])
 
 
 def devices() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tensorc
+from tensorc import backend as K
 from tensorc import cli
 from tensorc.ir.parse import parse
 
@@ -32,22 +33,21 @@ graph double(x: f32[n,3])
 
 
 @pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    path = Path("model.py")
-    path.write_text(SCRIPT)
-    return path
-
-
-@pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """A function that writes a file into the empty folder in which the test runs, and returns its name."""
     monkeypatch.chdir(tmp_path)
+    K.clear_session()
 
     def write_file(name: str, text: str) -> str:
         Path(name).write_text(text)
         return name
 
     return write_file
+
+
+@pytest.fixture
+def script(write: Callable[[str, str], str]) -> str:
+    return write("model.py", SCRIPT)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,9 +69,9 @@ def test_devices_names_the_processor_and_its_threads(capsys: pytest.CaptureFixtu
 
 
 def test_functions_of_a_script(
-    script: Path, capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
+    script: str, capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
 ) -> None:
-    assert cli.main(["--dump-ir", str(script), "--", "--epochs", "3"]) == 0
+    assert cli.main(["--dump-ir", script, "--", "--epochs", "3"]) == 0
 
     printed = capsys.readouterr()
     golden("cli/script.txt", printed.out)
@@ -79,7 +79,7 @@ def test_functions_of_a_script(
 
 
 def test_every_pass_in_turn(
-    script: Path, capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
+    script: str, capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
 ) -> None:
     assert cli.main(["--dump-ir", f"{script}:dense", "--after", "all"]) == 0
 
@@ -88,7 +88,7 @@ def test_every_pass_in_turn(
     assert all(graph.name == "dense" for graph in parse(out))
 
 
-def test_a_function_answers_to_its_variable(script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_answers_to_its_variable(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--dump-ir", f"{script}:layer", "--after", "input"]) == 0
 
     assert [graph.name for graph in parse(capsys.readouterr().out)] == ["dense"]
@@ -161,9 +161,9 @@ def test_the_script_decides_the_status(write: Callable[[str, str], str]) -> None
     assert cli.main(["--dump-ir", write("model.py", SCRIPT + "sys.exit(7)\n")]) == 7
 
 
-def test_the_interpreter_is_left_as_it_was(script: Path) -> None:
+def test_the_interpreter_is_left_as_it_was(script: str) -> None:
     argv, search = list(sys.argv), list(sys.path)
 
-    cli.main(["--dump-ir", str(script)])
+    cli.main(["--dump-ir", script])
 
     assert (sys.argv, sys.path) == (argv, search)

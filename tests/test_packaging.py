@@ -1,6 +1,7 @@
 """The package as a whole: what it contains, who imports whom, and that it works wherever it is put."""
 
 import ast
+import functools
 import os
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ LAYERS = {
     "tensorc.cli": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
     "tensorc.__main__": {"cli"},
 }
-RUNS_PROGRAMS = {f"tensorc.backend.{name}" for name in ("function", "state", "variable", "random")}
+HOLDS_MEMORY = {f"tensorc.backend.{name}" for name in ("function", "leaves", "variables", "random")}
 
 
 def source_files() -> list[Path]:
@@ -56,9 +57,14 @@ def layer(module: str) -> str:
     return module
 
 
+@functools.cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
 def imports(module: str, *, at_start: bool = False) -> Iterator[str]:
     """The modules of this package that `module` imports; with `at_start`, only those needed to import it."""
-    pending: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
+    pending: list[ast.AST] = [tree(module)]
     while pending:
         node = pending.pop()
         if at_start and (isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or only_for_types(node)):
@@ -114,7 +120,7 @@ def test_no_file_is_too_long() -> None:
 def test_imports_go_one_way(module: str) -> None:
     here = layer(module)
     allowed = {here, "tensorc"} | {f"tensorc.{name}" for name in LAYERS[here]}
-    if here == "tensorc.backend" and module not in RUNS_PROGRAMS:
+    if here == "tensorc.backend" and module not in HOLDS_MEMORY:
         allowed -= {"tensorc.runtime"}
 
     assert sorted({name for name in imports(module) if layer(name) not in allowed}) == []

@@ -158,6 +158,7 @@ def _without_comment(line: str) -> str:
 def _pointing(error: Exception, number: int, line: str) -> IRError:
     """The error with its place; the caret stands under the first word of the message that the line contains."""
     message = str(error.args[0]) if error.args else str(error)
-    words = [w.strip("`'\",") for w in message.split()]
-    column = next((line.find(w) for w in words if len(w) > 1 and w in line), len(line) - len(line.lstrip()))
+    words = [re.escape(word) for each in message.split() if (word := each.strip("`'\",:;"))]
+    found = filter(None, (re.search(rf"(?<!\w){word}(?!\w)", line) for word in words))
+    column = next((match.start() for match in found), len(line) - len(line.lstrip()))
     return IRError(f"line {number}, column {column + 1}: {message}\n    {line}\n    {' ' * column}^")
