@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -68,12 +67,16 @@ def _each(function: Callable[[float], float], x: Array) -> Array:
 
 
 def _erfinv(y: float) -> float:
-    """A normal quantile, then two Newton steps on whichever of erf and erfc does not cancel."""
-    if not -1 < y < 1:
-        return math.copysign(math.inf, y) if abs(y) == 1 else math.nan
+    """Winitzki's approximation, then Newton's method.  Source: Winitzki 2008, a handy approximation for erf."""
     size = abs(y)
-    x = NormalDist().inv_cdf(min(0.5 + size / 2, 1 - 2.0**-53)) / math.sqrt(2)
-    for _ in range(2):
-        error = (1 - size) - math.erfc(x) if size > 0.5 else math.erf(x) - size
-        x -= (-error if size > 0.5 else error) * math.sqrt(math.pi) / 2 * math.exp(x * x) * (-1 if size > 0.5 else 1)
+    if size >= 1:
+        return math.copysign(math.inf, y) if size == 1 else math.nan
+    half = math.log1p(-size * size) / 2
+    middle = 2 / (math.pi * 0.147) + half
+    x = math.sqrt(math.sqrt(middle * middle - 2 * half / 0.147) - middle)
+
+    # Towards 1, erfc has the digits that are lost in erf.
+    for _ in range(4):
+        error = math.erf(x) - size if size < 0.5 else (1 - size) - math.erfc(x)
+        x -= error * math.sqrt(math.pi) / 2 * math.exp(x * x)
     return math.copysign(x, y)
