@@ -92,7 +92,7 @@ def box_schedule(k: ir.Kernel, bits: int) -> Schedule:
 
 
 def lanes(k: ir.Kernel, moves: Moves, bits: int, carriers: Collection[str]) -> int:
-    """How many lanes vectors have over the `carriers`: those of the widest dtype that is loaded, or computed as a float.
+    """Lanes of vectors over the `carriers`: those of the widest dtype that is loaded, or computed as a float.
 
     Integers computed on the way, positions mostly, take two registers where they are wider.
     """

@@ -173,8 +173,8 @@ class Memory(Values):
         assert r is not None
         w, lanes = r.width, memory_type(dtype, r.width)
         name = f"@llvm.masked.gather.{_tag(dtype, w)}.v{w}p0"
-        alive = mask or "splat (i1 true)"
-        call = f"call {lanes} {name}(<{w} x ptr> {addresses}, i32 {dtype.size}, <{w} x i1> {alive}, {lanes} zeroinitializer)"
+        alive = f"<{w} x i1> {mask or 'splat (i1 true)'}"
+        call = f"call {lanes} {name}(<{w} x ptr> {addresses}, i32 {dtype.size}, {alive}, {lanes} zeroinitializer)"
         return self.from_memory(dtype, w, self.let(call))
 
     def load_transposed(self, e: ir.Load) -> list[str]:

@@ -11,14 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.access import never_negative, step
+from tensorc.codegen.access import step
 from tensorc.codegen.cpu.emit_sizes import Entry, Sizes
 from tensorc.codegen.cpu.emit_text import Known, Lines, numbers
 from tensorc.codegen.cpu.lanes import Lanes, literal, llvm_type
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir import dims
-from tensorc.ir.dims import Atom, Dim, Size
-from tensorc.ir.types import DType, i32, i64
+from tensorc.ir.dims import Apply, Atom, Dim, Size
+from tensorc.ir.types import DType, f64, i32, i64
+
+MAGIC = 1.5 * 2.0**52
+MAGIC_BITS = 0x4338 << 48
+"""The bits of MAGIC as a double."""
 
 
 @dataclass
@@ -272,32 +276,40 @@ class Values(Sizes):
             case "bcast":
                 return o.when("eq", a, o.c(1), b, a)
             case "floordiv":
-                return self._quotient_in_lanes(left, a, right, b)
+                return self._divided_in_lanes(atom, a, b, u)[0]
             case _:
-                quotient = self._quotient_in_lanes(left, a, right, b)
-                return o.minus(a, o.times(quotient, self._divisor_in_lanes(right, b)))
+                return self._divided_in_lanes(atom, a, b, u)[1]
 
-    def _divisor_in_lanes(self, size: Size, b: str) -> str:
-        o = self.lanes(i64, self.region.width if self.region else 1)
-        return b if isinstance(size, int) else o.maximum(b, o.c(1))
+    def _divided_in_lanes(self, atom: Apply, a: str, b: str, u: int) -> tuple[str, str]:
+        """Quotient and remainder of a / b rounded downwards, for |a| < 2^51.
 
-    def _quotient_in_lanes(self, left: Size, a: str, right: Size, b: str) -> str:
-        """a / b rounded downwards: vectors have no integer division, and doubles are exact for all real indices."""
+        Vectors have no integer division.  Doubles divide such integers so exactly that the nearest integer is the
+        quotient or one more, and the sign of what is left tells which.  Adding 1.5 · 2^52 puts an integer into the
+        mantissa of a double, and rounds a double to an integer.
+        """
         r = self.region
         assert r is not None
-        o = self.lanes(i64, r.width)
+        o, d = self.lanes(i64, r.width), self.lanes(f64, r.width)
+        left, right = atom.args
         if isinstance(right, int) and right & (right - 1) == 0:
-            return o.binary("ashr", a, o.c(right.bit_length() - 1))
+            return o.binary("ashr", a, o.c(right.bit_length() - 1)), o.binary("and", a, o.c(right - 1))
 
-        b = self._divisor_in_lanes(right, b)
-        doubles = f"<{r.width} x double>"
-        x = self.let(f"sitofp {o.T} {a} to {doubles}")
-        y = self.let(f"sitofp {o.T} {b} to {doubles}")
-        quotient = self.let(f"fptosi {doubles} {self.let(f'fdiv {doubles} {x}, {y}')} to {o.T}")
-        if never_negative(left, self.signed):
-            return quotient
-        rest = o.minus(a, o.times(quotient, b))
-        return o.plus(quotient, o.binary("ashr", rest, o.c(63)))
+        def numbers() -> tuple[str, str]:
+            x, y = (d.minus(d.from_bits(o.plus(n, o.c(MAGIC_BITS))), d.c(MAGIC)) for n in (a, divisor))
+            q = d.minus(d.plus(d.over(x, y), d.c(MAGIC)), d.c(MAGIC))
+            rest = d.minus(x, d.times(q, y))
+            over = d.compare("olt", rest, d.c(0.0))
+            q = d.select(over, d.minus(q, d.c(1.0)), q)
+            rest = d.select(over, d.plus(rest, y), rest)
+            low, high = (o.minus(d.bits(d.plus(n, d.c(MAGIC))), o.c(MAGIC_BITS)) for n in (q, rest))
+            return low, high
+
+        divisor = b if isinstance(right, int) else o.maximum(b, o.c(1))
+        memo = self.scopes[-1].memo
+        key = ("divided", left, right, u)
+        if (key, 0) not in memo:
+            memo[key, 0], memo[key, 1] = numbers()
+        return str(memo[key, 0]), str(memo[key, 1])
 
 
 def _symbols(atom: Atom) -> frozenset[str]:
