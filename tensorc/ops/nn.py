@@ -154,11 +154,10 @@ def _cross_entropy_type(target: TensorType, logits: TensorType, *, axis: int) ->
 
 
 def _softmax_cross_entropy_gradient(node: Any, g: Any) -> list[Node | None]:
-    axis, axes = node.axis, (node.axis,)
-    above = kept(g, node.logits, axes)
-    weight = sum(node.target, axes=axes, keepdims=True)
-    return [-(above * log_softmax(node.logits, axis=axis)),
-            above * (softmax(node.logits, axis=axis) * weight - node.target)]
+    # In the logits it is softmax − target, as in TensorFlow: the derivative for targets that sum to 1.
+    above = kept(g, node.logits, (node.axis,))
+    return [-(above * log_softmax(node.logits, axis=node.axis)),
+            above * (softmax(node.logits, axis=node.axis) - node.target)]
 
 
 def _softmax_cross_entropy_expansion(node: Any) -> Node:
