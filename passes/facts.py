@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
-from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, constant
-from tensorc.ir.types import DType, i64
-from tensorc.ops import broadcast, cast, size
+from tensorc.ops import broadcast
 from tensorc.passes.rewrite import filled_with
 
 DEPTH = 6
@@ -23,11 +22,6 @@ def fitted(x: Node, node: Node) -> Node:
 def filled(value: float, node: Node) -> Node:
     """A constant of the dtype and shape of `node`."""
     return fitted(constant(value, node.dtype), node)
-
-
-def number_of(count: Size, dtype: DType) -> Node:
-    """A size as a number of that dtype."""
-    return constant(count, dtype) if isinstance(count, int) else cast(size(value=count, dtype=i64), dtype=dtype)
 
 
 def same_along(axes: Iterable[int], c: Node, rank: int) -> bool:
@@ -67,7 +61,7 @@ def nonnegative(node: Node, depth: int = DEPTH) -> bool:
     return False
 
 
-def as_number(node: Node) -> np.generic | None:
-    """The number that a constant is filled with, if it is finite; else None."""
+def as_number(node: Node) -> Any:
+    """The number that a constant is filled with, as a NumPy scalar, if it is finite; else None."""
     fill = filled_with(node)
     return fill if fill is not None and np.isfinite(fill) else None

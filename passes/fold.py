@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from tensorc.ir.node import constant
+from tensorc.ir.node import Op, constant
 from tensorc.passes.rewrite import No, Rewrite
 
 LARGEST = 4096                       # elements of a result worth keeping as a constant
@@ -19,7 +21,7 @@ class Fold(Rewrite):
     def pattern(self, x):
         return x
 
-    def concerns(self, op, operands):
+    def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         known = bool(operands) and all(operand.name == "constant" for operand in operands)
         return known and op.reference is not None and op.name not in RANDOM and op.name != "broadcast"
 
@@ -41,7 +43,7 @@ class FoldNumbers(Fold):
     Runs while graphs are still being stabilised, where exp(1000) has to stay what it is.
     """
 
-    def concerns(self, op, operands):
+    def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         return op.name in ARITHMETIC and super().concerns(op, operands)
 
     def check(self, node):

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Layout: transposes are read in place where that is possible, meet and cancel, or stay with a reason.
 
 A product of matrices reads an operand either way; a reduction takes its axes from anywhere; elementwise operations
@@ -8,6 +8,8 @@ let a transpose through, which pays where another takes it up.
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
+from typing import Any
 
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, users
@@ -28,6 +30,7 @@ from tensorc.ops import (
     sum,
     transpose,
 )
+from tensorc.ops.shape import inverse
 from tensorc.passes import simplify
 from tensorc.passes.context import Context
 from tensorc.passes.driver import sweep
@@ -91,7 +94,7 @@ class SliceOfTranspose(Rewrite):
         return slice(transpose(x, perm=perm), starts=starts, limits=limits, steps=steps)
 
     def build(self, x, perm, starts, limits, steps):
-        back = _inverse(perm)
+        back = inverse(perm)
         cut = slice(x, starts=_permuted(starts, back), limits=_permuted(limits, back), steps=_permuted(steps, back))
         return transpose(cut, perm=perm)
 
@@ -142,12 +145,12 @@ class SinkTranspose(Rewrite):
         perm = next(iter(perms))
         if len(perm) != len(node.shape):
             return No("the operands differ in rank")
-        fixed = [a for a in node.args if a.op is not transpose and not _view(_of_rank(a, len(perm)), _inverse(perm))]
+        fixed = [a for a in node.args if a.op is not transpose and not _view(_of_rank(a, len(perm)), inverse(perm))]
         return not fixed or No(f"an operand {fixed[0].op.name} would have to be transposed instead")
 
     def build(self, node):
         perm = next(a.perm for a in node.args if a.op is transpose)
-        back = _inverse(perm)
+        back = inverse(perm)
         operands = [a.x if a.op is transpose else _transposed(_of_rank(a, len(perm)), back) for a in node.args]
         return transpose(rebuild(node, operands), perm=perm)
 
@@ -195,26 +198,22 @@ def _typical(node: Node) -> int:
     return dims.evaluate(count, dict.fromkeys(dims.symbols(count), TYPICAL))
 
 
-def _swaps_last(perm) -> bool:
+def _swaps_last(perm: Sequence[int]) -> bool:
     n = len(perm)
     return n >= 2 and tuple(perm) == (*range(n - 2), n - 1, n - 2)
 
 
-def _inverse(perm):
-    return tuple(sorted(range(len(perm)), key=perm.__getitem__))
-
-
-def _permuted(values, perm):
+def _permuted(values: Sequence[Any], perm: Sequence[int]) -> tuple[Any, ...]:
     return tuple(values[i] for i in perm)
 
 
-def _without(perm, gone):
+def _without(perm: Sequence[int], gone: Sequence[int]) -> tuple[int, ...]:
     """The permutation of the axes that are left when input axes `gone` are."""
     left = [p for p in perm if p not in gone]
     return tuple(sorted(left).index(p) for p in left)
 
 
-def _transposed(x: Node, perm) -> Node:
+def _transposed(x: Node, perm: Sequence[int]) -> Node:
     """transpose(x, perm), or x where nothing changes places."""
     return x if tuple(perm) == tuple(range(len(perm))) else transpose(x, perm=tuple(perm))
 
@@ -225,7 +224,7 @@ def _of_rank(x: Node, rank: int) -> Node:
     return reshape(x, shape=(1,) * missing + x.shape) if missing else x
 
 
-def _view(x: Node, perm) -> bool:
+def _view(x: Node, perm: Sequence[int]) -> bool:
     """Whether transposing x moves only axes of size 1."""
     long = [i for i in perm if x.shape[i] != 1]
     return long == sorted(long)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Products in which a factor that rounds to 0 or overflows to inf meets its own reciprocal.
 
 Differentiation makes them of every unstable formula: the gradient of log(sum(exp x)) is exp(x) · (1 / sum(exp x)),
@@ -8,13 +8,31 @@ A product is therefore read as what it is, factors above and below one line, how
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tensorc.ir import dims
+from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, constant, make
-from tensorc.ops import add, div, exp, logsumexp, mean, mul, neg, reshape, sigmoid, softmax, square, sub, sum
-from tensorc.passes.facts import fitted, number_of, same_along
+from tensorc.ops import (
+    add,
+    div,
+    eq,
+    exp,
+    logsumexp,
+    mean,
+    mul,
+    neg,
+    reshape,
+    select,
+    sigmoid,
+    softmax,
+    sqrt,
+    square,
+    sub,
+    sum,
+)
+from tensorc.ops.reduce import count
+from tensorc.passes.facts import fitted, same_along
 from tensorc.passes.rewrite import No, Rewrite, filled_with
 
 MOST = 12                            # factors or terms looked at
@@ -65,7 +83,7 @@ class Product:
 class CancelQuotient(Rewrite):
     """a · h / h → a,  for h that is 0 or inf only by rounding:  exp, softmax, sigmoid, their sums and complements
 
-    Also exp(x) / sum(exp x) → softmax x,  exp(x) / (1 + exp x) → sigmoid x,  exp(x) · sigmoid(−x) → sigmoid x,
+    Also exp(x) / sum(exp x) → softmax x,  exp(x) / (exp x + exp y) → sigmoid(x − y),  exp(x) · sigmoid(−x) → sigmoid x,
     wherever the factors stand in a product.
     """
 
@@ -116,6 +134,47 @@ class DistributeQuotient(Rewrite):
         return No("no term is divided by a factor that rounds to 0")
 
 
+class NormGradient(Rewrite):
+    """x · (c / ‖x‖) → x · (c / (‖x‖ = 0 ? 1 : ‖x‖)),  for ‖x‖ = sqrt(sum x²), as its gradient has it
+
+    At x = 0 that is 0, a subgradient, where 0 · inf would be NaN.  x / ‖x‖, which has no value there, stays.
+    """
+
+    def pattern(self, x, y):
+        return x * y, (x * 2) * y
+
+    def concerns(self, op, operands):
+        return not {div, mul, neg, reshape, select}.isdisjoint(operands)
+
+    def build(self, node, x, y):
+        guarded = _guarded(y, x)
+        if guarded is None:
+            return No("nothing is divided by the norm of the other factor")
+        return fitted((x if node.x is x or node.y is x else x * 2) * guarded, node)
+
+
+def _guarded(node: Node, x: Node, depth: int = 4) -> Node | None:
+    """The node with divisions by the norm of x guarded, or None where there is none `depth` operations far."""
+    if node.op is div:
+        norm = node.y
+        if _normed(norm) is x:
+            return node.x / select(eq(norm, 0), constant(1, norm.dtype), norm)
+    elif depth and node.op in (mul, neg, reshape, select):
+        args = [_guarded(a, x, depth - 1) or a for a in node.args]
+        if any(a is not b for a, b in zip(args, node.args, strict=True)):
+            return make(node.op, *args, **node.attrs)
+    return None
+
+
+def _normed(node: Node) -> Node | None:
+    """x where the node is sqrt(sum x²)."""
+    while node.op is reshape:
+        node = node.x
+    if node.op is sqrt and node.x.op is sum and node.x.x.op is square:
+        return node.x.x.x
+    return None
+
+
 def _cancel(product: Product) -> bool:
     """Removes factors that meet their reciprocal; whether there were any."""
     changed = False
@@ -127,14 +186,15 @@ def _cancel(product: Product) -> bool:
                 product.below.remove(below)
                 product.above += instead
                 if above.op is sigmoid:
-                    product.above = [sigmoid(-above.x) if _complement(f) is above else f for f in product.above]
+                    opposite_one = sigmoid(-above.x)
+                    product.above = [opposite_one if _complement(f) is above else f for f in product.above]
                 changed = True
                 break
     for below in list(product.below):
-        x = one_plus_exp(below)
-        if changed and x is not None:
+        exponent = one_plus_exp(below)
+        if changed and exponent is not None:
             product.below.remove(below)
-            product.above.append(sigmoid(-x))
+            product.above.append(sigmoid(-exponent))
     for e in [f for f in product.above if f.op is exp]:
         for s in [f for f in product.above if f.op is sigmoid]:
             if opposite(e.x, s.x) and e in product.above:
@@ -149,14 +209,19 @@ def _quotient(above: Node, below: Node) -> list[Node] | None:
     """Factors that above / below is, if they are to be cancelled."""
     if above is below:
         return [] if rounds_away(above) else None
+    p = _complement(below)
+    if p is not None and p.op is above.op is sigmoid and opposite(above.x, p.x):
+        return []
     if above.op is not exp:
         return None
-    x = above.x
+    x: Node = above.x
     if one_plus_exp(below) is x:
         return [sigmoid(x)]
+    if below.op is add and above in below.args and (other := _other(below, above)).op is exp:
+        return [sigmoid(x - other.x)]
     if below.op in (sum, mean) and below.x is above and _keeps(below):
         share = normalised(x, below.axes)
-        return [share] if below.op is sum else [share, count(x, below.axes)]
+        return [share] if below.op is sum else [share, count(x, below.axes, x.dtype)]
     return None
 
 
@@ -164,6 +229,8 @@ def rounds_away(node: Node) -> bool:
     """Whether a node is 0 or inf only by rounding or overflow."""
     if node.op in (exp, softmax, sigmoid) or one_plus_exp(node) is not None:
         return True
+    if node.op is add:
+        return node.x.op is exp and node.y.op is exp
     if node.op in (sum, mean):
         return node.x.op is exp
     return _complement(node) is not None
@@ -183,11 +250,6 @@ def normalised(x: Node, axes: tuple[int, ...]) -> Node:
     if len(axes) == 1:
         return softmax(x, axis=axes[0])
     return exp(x - logsumexp(x, axes=axes, keepdims=True))
-
-
-def count(x: Node, axes: Iterable[int]) -> Node:
-    """How many elements of x meet in a reduction over axes, in the dtype of x."""
-    return number_of(dims.product(x.shape[a] for a in axes), x.dtype)
 
 
 def opposite(a: Node, b: Node) -> bool:
@@ -212,6 +274,12 @@ def _negated(c: Node, d: Node) -> bool:
     return x is not None and y is not None and bool(x == -y)
 
 
+def _other(pair: Node, one: Node) -> Node:
+    """The operand of a pair that is not `one`."""
+    x, y = pair.args
+    return y if x is one else x
+
+
 def _complement(node: Node) -> Node | None:
     """p where the node is 1 − p for a probability p."""
     if node.op is sub and filled_with(node.args[0]) == 1 and node.args[1].op in (sigmoid, softmax):
@@ -226,7 +294,8 @@ def _keeps(reduction: Node) -> bool:
 
 def _terms(node: Node, negative: bool = False) -> list[tuple[bool, Node]]:
     """(negative, term) for each term of a sum."""
-    todo, found = [(negative, node)], []
+    todo = [(negative, node)]
+    found: list[tuple[bool, Node]] = []
     while todo:
         sign, term = todo.pop()
         if len(todo) + len(found) < MOST and term.op in (add, sub):
@@ -285,7 +354,7 @@ def _lifted(view: Node) -> Node | None:
     return None
 
 
-def _places(short, long) -> list[int] | None:
+def _places(short: Sequence[Size], long: Sequence[Size]) -> list[int] | None:
     """Where the axes of `short` stand in `long`, if the others are ones."""
     places, at = [], 0
     for n in short:
@@ -300,9 +369,9 @@ def _places(short, long) -> list[int] | None:
     return places if all(n == 1 for n in long[at:]) else None
 
 
-def _placed(x: Node, places: list[int], shape) -> Node:
+def _placed(x: Node, places: list[int], shape: Sequence[Size]) -> Node:
     """x, which broadcasts to the inner shape, viewed so that it broadcasts to `shape`."""
-    new = [1] * len(shape)
+    new: list[Size] = [1] * len(shape)
     for n, place in zip(reversed(x.shape), reversed(places), strict=False):
         new[place] = n
     if "keepdims" in x.attrs and not x.keepdims:

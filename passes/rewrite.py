@@ -121,7 +121,7 @@ def may_match(pattern: Pattern, op: Op, operands: Sequence[Op]) -> bool:
     )
 
 
-def filled_with(node: Node) -> Any | None:
+def filled_with(node: Node) -> Any:
     """The one number that a constant, possibly broadcast, is filled with, as a NumPy scalar; None also for NaN."""
     while node.op.name == "broadcast":
         node = node.args[0]

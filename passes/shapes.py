@@ -1,10 +1,12 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Simplifications of shapes: views, pieces, broadcasts, and reductions that meet."""
 
 from __future__ import annotations
 
-from tensorc.ir import dims
-from tensorc.ir.node import make, rebuild
+from collections.abc import Iterable, Sequence
+
+from tensorc.ir.dims import Size
+from tensorc.ir.node import Node, make, rebuild
 from tensorc.ops import (
     all,
     any,
@@ -22,7 +24,8 @@ from tensorc.ops import (
     sum_to,
     transpose,
 )
-from tensorc.passes.facts import fitted, number_of
+from tensorc.ops.reduce import count
+from tensorc.passes.facts import fitted
 from tensorc.passes.rewrite import No, Rewrite
 
 
@@ -218,7 +221,9 @@ class SliceOfConcatenate(Rewrite):
         return _piece(xs, axis, starts, limits) is not None or No("the slice does not stay within one operand")
 
     def build(self, *xs, axis, starts, limits, steps):
-        x, offset = _piece(xs, axis, starts, limits)
+        piece = _piece(xs, axis, starts, limits)
+        assert piece is not None
+        x, offset = piece
         shift = tuple(-offset if i == axis else 0 for i in range(len(starts)))
         return slice(x, starts=_added(starts, shift), limits=_added(limits, shift), steps=steps)
 
@@ -311,8 +316,8 @@ class SumBroadcast(Rewrite):
         return bool(_repeated(x, shape, axes)) or No("x is not repeated along the axes of the sum")
 
     def build(self, node, x, shape, axes):
-        count = dims.product(shape[a] for a in _repeated(x, shape, axes))
-        return fitted(_reduced_once(node, x, shape, axes) * number_of(count, x.dtype), node)
+        times = count(node.x, tuple(_repeated(x, shape, axes)), x.dtype)
+        return fitted(_reduced_once(node, x, shape, axes) * times, node)
 
 
 class ExtremeBroadcast(Rewrite):
@@ -338,16 +343,9 @@ class SumTo(Rewrite):
     def pattern(self, g, like):
         return sum_to(g, like)
 
-    def check(self, g, like):
-        tail = g.shape[len(g.shape) - len(like.shape):]
-        unknown = [(a, b) for a, b in zip(tail, like.shape, strict=True) if a != b and b != 1]
-        return not unknown or No(f"whether size {unknown[0][1]} is repeated to {unknown[0][0]} is not known")
-
-    def build(self, node, g):
-        leading = len(g.shape) - len(node.shape)
-        repeated = [i for i, n in enumerate(node.shape, leading) if n == 1 and g.shape[i] != 1]
-        axes = (*range(leading), *repeated)
-        return reshape(sum(g, axes=axes, keepdims=False), shape=node.shape) if axes else g
+    def build(self, node):
+        expanded = node.op.expand(node)
+        return expanded if expanded is not node else No("which axes were broadcast is not known")
 
 
 class StopGradient(Rewrite):
@@ -360,23 +358,24 @@ class StopGradient(Rewrite):
         return x
 
 
-def _flipped(reduction):
+def _flipped(reduction: Node) -> Node:
     """The same reduction with keepdims the other way."""
     return make(reduction.op, *reduction.args, **{**reduction.attrs, "keepdims": not reduction.keepdims})
 
 
-def _added(a, b):
+def _added(a: Sequence[Size], b: Sequence[Size]) -> tuple[Size, ...]:
     return tuple(x + y for x, y in zip(a, b, strict=True))
 
 
-def _flat(xs, axis):
+def _flat(xs: tuple[Node, ...], axis: int) -> tuple[Node, ...]:
     """Operands of a concatenation with those of nested ones in their place."""
     return tuple(y for x in xs for y in (x.args if x.op is concatenate and x.axis == axis else (x,)))
 
 
-def _piece(xs, axis, starts, limits):
+def _piece(xs: tuple[Node, ...], axis: int, starts: Sequence[Size],
+           limits: Sequence[Size]) -> tuple[Node, Size] | None:
     """(operand of a concatenation, its offset) that holds all from start to limit, or None."""
-    offset = 0
+    offset: Size = 0
     for x in xs:
         before, after = starts[axis] - offset, offset + x.shape[axis] - limits[axis]
         if isinstance(before, int) and isinstance(after, int) and before >= 0 and after >= 0:
@@ -385,7 +384,7 @@ def _piece(xs, axis, starts, limits):
     return None
 
 
-def _repeated(x, shape, axes):
+def _repeated(x: Node, shape: Sequence[Size], axes: Iterable[int]) -> list[int]:
     """Those of `axes` along which broadcasting x to `shape` repeats it; none where that is not known of one."""
     leading = len(shape) - len(x.shape)
     if {n for n, m in zip(x.shape, shape[leading:], strict=True) if n != m} - {1}:
@@ -393,7 +392,7 @@ def _repeated(x, shape, axes):
     return [a for a in axes if a < leading or x.shape[a - leading] != shape[a]]
 
 
-def _reduced_once(node, x, shape, axes):
+def _reduced_once(node: Node, x: Node, shape: Sequence[Size], axes: Iterable[int]) -> Node:
     """The reduction `node` of x before it is broadcast: each element counts once."""
     leading = len(shape) - len(x.shape)
     inner = tuple(a - leading for a in axes if a >= leading)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs
+# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Formulas that overflow, underflow or cancel become operations that do not.
 
 A rule here keeps the value where the formula as written gives a right one, and gives the right one where it
@@ -7,8 +7,10 @@ gives inf, NaN or too few digits.  A clip is part of the value, so log(clip(soft
 
 from __future__ import annotations
 
+from typing import Any
+
 from tensorc.ir import dims
-from tensorc.ir.node import make
+from tensorc.ir.node import Node, make
 from tensorc.ops import (
     abs,
     broadcast,
@@ -38,8 +40,16 @@ from tensorc.ops import (
     transpose,
     variance,
 )
+from tensorc.ops.reduce import count
 from tensorc.passes.facts import fitted, same_along
-from tensorc.passes.quotients import CancelQuotient, DistributeQuotient, SumOfQuotient, count, normalised, opposite
+from tensorc.passes.quotients import (
+    CancelQuotient,
+    DistributeQuotient,
+    NormGradient,
+    SumOfQuotient,
+    normalised,
+    opposite,
+)
 from tensorc.passes.rewrite import No, Rewrite, filled_with
 
 VIEWS = (reshape, transpose, slice, reverse, broadcast)
@@ -65,7 +75,7 @@ class LogMeanExp(Rewrite):
         return log(mean(exp(x), axes=axes, keepdims=keepdims))
 
     def build(self, x, axes, keepdims):
-        return logsumexp(x, axes=axes, keepdims=keepdims) - log(count(x, axes))
+        return logsumexp(x, axes=axes, keepdims=keepdims) - log(count(x, axes, x.dtype))
 
 
 class LogSumExpShifted(Rewrite):
@@ -336,7 +346,7 @@ class SigmoidCrossEntropyGradient(Rewrite):
     """t · sigmoid(−x) − (1 − t) · sigmoid(x) → t − sigmoid x"""
 
     def pattern(self, t, x, y):
-        return t * sigmoid(y) - (1 - t) * sigmoid(x)
+        return t * sigmoid(y) - (1 - t) * sigmoid(x), t * sigmoid(y) + (t - 1) * sigmoid(x)
 
     def check(self, x, y):
         return opposite(x, y) or No("the logits are not opposite")
@@ -345,14 +355,14 @@ class SigmoidCrossEntropyGradient(Rewrite):
         return fitted(t - sigmoid(x), node)
 
 
-def _number(n):
+def _number(n: Node) -> Any | None:
     """The number or size that a node stands for, or None."""
     if n.op is cast:
         n = n.x
     return n.value if n.op is size else filled_with(n)
 
 
-def _without_axes(c):
+def _without_axes(c: Node) -> Node:
     """c as it is without axes of size 1 that a view or keepdims added: two such nodes hold the same numbers."""
     while c.op is reshape and [n for n in c.shape if n != 1] == [n for n in c.args[0].shape if n != 1]:
         c = c.args[0]
@@ -368,5 +378,5 @@ RULES = (
     Sigmoid(), SigmoidOfExp(), Tanh(), LogSigmoid(), LogOneMinusSigmoid(),
     Softplus(), SoftplusShifted(), Log1p(), Log1pNeg(), Expm1(), OneMinusExp(), LogExp(),
     SqrtSquare(), Variance(), SigmoidCrossEntropy(), SigmoidCrossEntropyGradient(),
-    CancelQuotient(), SumOfQuotient(), DistributeQuotient(),
+    CancelQuotient(), SumOfQuotient(), DistributeQuotient(), NormGradient(),
 )

@@ -1,0 +1,44 @@
+"""Graphs for the tests of passes: built from nodes, and evaluated through the references of their operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph, postorder, replace_nodes
+from tensorc.ir.node import Node
+from tensorc.ir.types import DType, TensorType, f32
+from tensorc.ops.source import parameter
+
+
+def tensor(name: str, *shape: Size, dtype: DType = f32, role: str = "input") -> Node:
+    """A parameter."""
+    return parameter(name=name, role=role, uid=0, type=TensorType(dtype, shape))
+
+
+def closed(*outputs: Node, **more: Any) -> Graph:
+    """The graph of outputs, with the parameters that they need."""
+    params = tuple(n for n in postorder(outputs) if n.op is parameter)
+    return Graph("g", params, outputs, **more)
+
+
+def evaluate(graph: Graph, sizes: dict[str, Size], **inputs: Any) -> list[np.ndarray[Any, Any]]:
+    """The outputs, computed node by node by NumPy."""
+    roots = replace_nodes(graph.outputs, {}, sizes)
+    values: dict[Node, np.ndarray[Any, Any]] = {}
+    with np.errstate(all="ignore"):
+        for node in postorder(roots):
+            values[node] = _value(node, values, inputs)
+    return [values[r] for r in roots]
+
+
+def _value(node: Node, values: dict[Node, Any], inputs: dict[str, Any]) -> np.ndarray[Any, Any]:
+    if node.op is parameter:
+        return np.asarray(inputs[node.name], node.dtype.numpy)
+    assert node.op.reference is not None
+    result = np.asarray(node.op.reference(*(values[a] for a in node.args), **node.attrs))
+    assert result.dtype == node.dtype.numpy, f"{node.op.name} gives {result.dtype}, not {node.dtype.numpy}"
+    assert result.shape == node.shape, f"{node.op.name} gives {result.shape}, not {node.shape}"
+    return result
