@@ -28,7 +28,7 @@ INTEGER_PREDICATES = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "s
 class Lanes(Instructions):
     """Scalar functions on n lanes of one dtype; every method emits lines and returns an SSA name.
 
-    sin, cos, mod, floordiv on floats call functions that `vectormath_library.library` defines: append
+    sin, cos, mod and floordiv of floats and pow of integers call functions that `vectormath_library` defines: append
     `library(text, fma)` to the module.
     """
 

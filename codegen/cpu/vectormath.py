@@ -225,6 +225,13 @@ class Instructions:
             p = self.muladd(p, x, self.c(k))
         return p
 
+    def poly2(self, coefficients: Sequence[float], x: str, square: str) -> str:
+        """The same polynomial as two in x², the square given, which halves the chain of dependent operations."""
+        odd = len(coefficients) % 2
+        even_powers = self.poly(coefficients[1 - odd :: 2], square)
+        odd_powers = self.poly(coefficients[odd::2], square)
+        return self.muladd(odd_powers, x, even_powers)
+
     def clamp(self, x: str, low: float, high: float) -> str:
         """x within [low, high]; NaN stays NaN."""
         x = self.when("olt", x, self.c(low), self.c(low), x)

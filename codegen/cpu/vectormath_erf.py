@@ -5,14 +5,31 @@ from __future__ import annotations
 import math
 
 from tensorc.codegen.cpu.vectormath import Instructions
-from tensorc.codegen.cpu.vectormath_exp import expm1
+from tensorc.codegen.cpu.vectormath_exp import exp
 from tensorc.codegen.cpu.vectormath_log import log
 from tensorc.ir.types import f64
 
 # erf x / x - 1 in x² for |x| <= ERF_NEAR, and -log(erfc x) / x - 1 in x beyond it.
-ERF_NEAR_F32 = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+ERF_NEAR_F32 = (
+    7.99665e-05, -0.00080497697, 0.005192405, -0.026855731, 0.11283626, -0.3761263,
+    0.12837917,
+)  # fmt: skip
+ERF_NEAR_F64 = (
+    1.3849977153363643e-10, -1.6161083281735285e-09, 1.5932077190716868e-08, -1.654477362824667e-07,
+    1.6479877656378547e-06, -1.4926807810718029e-05, 0.00012055383180433754, -0.0008548328456549629,
+    0.0052239776514173605, -0.026866170647917083, 0.11283791670970629, -0.3761263890318409,
+    0.1283791670955126,
+)  # fmt: skip
 ERF_FAR_F32 = (
-    -1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1, -1.28717512e-1,
+    1.1230942e-05, -0.00032280333, 0.0036424678, -0.023762101, 0.10623694, 0.63515127,
+    0.1286485,
+)  # fmt: skip
+ERF_FAR_F64 = (
+    -1.0158180242795624e-14, 6.628889201594429e-13, -1.9758548389910982e-11, 3.613580928496353e-10,
+    -4.576125190493545e-09, 4.280620281356402e-08, -3.0725583592332615e-07, 1.7296070999855338e-06,
+    -7.699958259739271e-06, 2.6892242808425244e-05, -7.0824125178627e-05, 0.00012225834324065192,
+    -3.968473282610208e-05, -0.000530313917658931, 0.0016529172018017518, -0.00018489485919783303,
+    -0.01913864648998402, 0.10277561473169945, 0.6366192148032028, 0.12837921577000644,
 )  # fmt: skip
 ERF_NEAR = {False: 0.925, True: 1.0}
 ERF_END = {False: 4.0, True: 6.0}
@@ -27,24 +44,26 @@ ERFINV_F32_FAR = (
     1.00167406, 2.83297682,
 )  # fmt: skip
 
-# Wichura 1988, PPND16: numerators and denominators of the three ranges.
-PPND16_MIDDLE = (
-    (2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
-     1.3731693765509461125e4, 1.9715909503065514427e3, 1.3314166789178437745e2, 3.3871328727963666080),
-    (5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4, 2.1213794301586595867e4,
-     5.3941960214247511077e3, 6.8718700749205790830e2, 4.2313330701600911252e1, 1.0),
+# Minimax quotients, all coefficients positive so that no digits cancel, each to 2^-57 of the result:
+# (erfinv x / x - sqrt(π)/2) / x² in 0.5625 - x² for |x| <= 0.75,
+# and r - erfinv x in r - 1.4375 beyond it, r = sqrt(-log((1 - |x|) / 2)).
+ERFINV_F64_MIDDLE_N = (
+    0.0006079751889603777, 0.14052551676619224, 1.2538060663334538, 3.4534311086123126,
+    3.94576401995615, 1.964943474525706, 0.3525917712783408,
 )  # fmt: skip
-PPND16_TAIL = (
-    (7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1, 1.27045825245236838258,
-     3.64784832476320460504, 5.76949722146069140550, 4.63033784615654529590, 1.42343711074968357734),
-    (1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2, 1.48103976427480074590e-1,
-     6.89767334985100004550e-1, 1.67638483018380384940, 2.05319162663775882187, 1.0),
+ERFINV_F64_MIDDLE_D = (
+    0.2178555030414749, 2.859200652010047, 11.496355124973586, 19.96213266854108, 16.709027372988864,
+    6.631791458372303, 1.0,
 )  # fmt: skip
-PPND16_FAR_TAIL = (
-    (2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3, 2.65321895265761230930e-2,
-     2.96560571828504891230e-1, 1.78482653991729133580, 5.46378491116411436990, 6.65790464350110377720),
-    (2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5, 7.86869131145613259100e-4,
-     1.48753612908506148525e-2, 1.36929880922735805310e-1, 5.99832206555887937690e-1, 1.0),
+ERFINV_F64_TAIL_N = (
+    6.995574235387099e-09, 8.941621719221418e-06, 0.0005439330446323215, 0.01005946545288898,
+    0.0832342804956664, 0.3700332428433622, 0.9279832921453672, 1.212340019769818,
+    0.6296882173287139,
+)  # fmt: skip
+ERFINV_F64_TAIL_D = (
+    2.7104673213630147e-06, 0.0002240356244462616, 0.005351745068779409, 0.05674802035354685,
+    0.3255753649397982, 1.0997510679351696, 2.175703835494479, 2.3053796970595197,
+    1.0,
 )  # fmt: skip
 
 
@@ -56,11 +75,11 @@ def erf(o: Instructions, x: str) -> str:
     double = o.dtype is f64
     a = o.magnitude(x)
     z = o.times(x, x)
-    near = o.muladd(o.poly(ERF_NEAR_F64 if double else ERF_NEAR_F32, z), x, x)
+    near = o.muladd(o.poly2(ERF_NEAR_F64 if double else ERF_NEAR_F32, z, o.times(z, z)), x, x)
 
     t = o.when("ogt", a, o.c(ERF_END[double]), o.c(ERF_END[double]), a)
-    exponent = o.muladd(o.poly(ERF_FAR_F64 if double else ERF_FAR_F32, t), t, o.negated(t))
-    far = o.copysign(o.negated(expm1(o, exponent)), x)
+    exponent = o.negated(o.muladd(o.poly2(ERF_FAR_F64 if double else ERF_FAR_F32, t, o.times(t, t)), t, t))
+    far = o.copysign(o.minus(o.c(1.0), exp(o, exponent)), x)
     return o.when("ogt", a, o.c(ERF_NEAR[double]), far, near)
 
 
@@ -81,23 +100,16 @@ def _erfinv32(o: Instructions, x: str) -> str:
 
 
 def _erfinv64(o: Instructions, x: str) -> str:
-    """Wichura, Algorithm AS 241 (1988): the normal quantile at (1 + x) / 2, over sqrt(2)."""
+    """An odd function of x in the middle; in the tails, where erfinv grows like sqrt(-log), a correction to that."""
     a = o.magnitude(x)
-    half = o.times(x, o.c(0.5))
-    middle = o.compare("ole", a, o.c(0.85))
+    z = o.times(x, x)
     r = o.intr("sqrt", o.negated(log(o, o.times(o.minus(o.c(1.0), a), o.c(0.5)))))
-    far = o.compare("ogt", r, o.c(5.0))
+    middle, tail = o.minus(o.c(0.5625), z), o.minus(r, o.c(1.4375))
 
-    def rational(part: int) -> str:
-        near_value = o.poly(PPND16_MIDDLE[part], o.minus(o.c(0.180625), o.times(half, half)))
-        tail_value = o.poly(PPND16_TAIL[part], o.minus(r, o.c(1.6)))
-        far_value = o.poly(PPND16_FAR_TAIL[part], o.minus(r, o.c(5.0)))
-        return o.select(middle, near_value, o.select(far, far_value, tail_value))
+    in_middle = o.compare("ole", a, o.c(0.75))
+    numerator = o.select(in_middle, o.poly(ERFINV_F64_MIDDLE_N, middle), o.poly(ERFINV_F64_TAIL_N, tail))
+    denominator = o.select(in_middle, o.poly(ERFINV_F64_MIDDLE_D, middle), o.poly(ERFINV_F64_TAIL_D, tail))
+    q = o.over(numerator, denominator)
 
-    quantile = o.over(rational(0), rational(1))
-    factor = o.select(middle, half, o.copysign(o.c(1.0), x))
-    return o.times(o.times(quantile, factor), o.c(math.sqrt(0.5)))
-
-
-ERF_NEAR_F64 = ERF_NEAR_F32
-ERF_FAR_F64 = ERF_FAR_F32
+    near = o.muladd(x, o.c(math.sqrt(math.pi) / 2), o.times(o.times(x, z), q))
+    return o.select(in_middle, near, o.copysign(o.minus(r, q), x))

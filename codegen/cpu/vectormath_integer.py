@@ -57,19 +57,28 @@ def pow(o: Instructions, x: str, y: str) -> str:
 
     A negative y gives the integer part of the real result: 0, or ±1 for x = ±1, and 0 for x = 0.
     """
-    bits = 8 * o.dtype.size
-    negative = o.compare("slt", y, o.c(0))
-
-    # An odd power keeps growing only while bits remain; y's low `bits` bits are all that it has.
-    result, square = o.c(1), x
-    for k in range(bits):
-        bit = o.binary("and", o.binary("lshr", y, o.c(k)), o.c(1))
-        result = o.select(o.compare("ne", bit, o.c(0)), o.times(result, square), result)
-        if k + 1 < bits:
-            square = o.times(square, square)
+    result = o.emit(f"call {o.T} @tc.pow.{o.tag}({o.T} {x}, {o.T} {y})")
     if o.unsigned:
         return result
 
     odd = o.compare("ne", o.binary("and", y, o.c(1)), o.c(0))
     unit = o.when("eq", x, o.c(-1), o.select(odd, o.c(-1), o.c(1)), o.when("eq", x, o.c(1), o.c(1), o.c(0)))
-    return o.select(negative, unit, result)
+    return o.when("slt", y, o.c(0), unit, result)
+
+
+def pow_by_squaring(o: Instructions, lines: list[str]) -> None:
+    """The body of pow(%a, %b) for %b >= 0: as many turns as the largest exponent has bits."""
+    result, square, left = o.fresh(), o.fresh(), o.fresh()
+    lines += ["  br label %loop", "loop:"]
+    head = len(lines)
+
+    odd = o.compare("ne", o.binary("and", left, o.c(1)), o.c(0))
+    next_result = o.select(odd, o.times(result, square), result)
+    next_square = o.times(square, square)
+    next_left = o.binary("lshr", left, o.c(1))
+    again = o.any(o.compare("ne", next_left, o.c(0)))
+
+    states = ((result, o.c(1), next_result), (square, "%a", next_square), (left, "%b", next_left))
+    for name, first, then in states:
+        lines.insert(head, f"  {name} = phi {o.T} [{first}, %entry], [{then}, %loop]")
+    lines += [f"  br i1 {again}, label %loop, label %done", "done:", f"  ret {o.T} {next_result}"]

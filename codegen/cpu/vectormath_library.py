@@ -1,7 +1,7 @@
-"""Scalar functions that need a branch: LLVM functions that the code of `Lanes` calls.
+"""Scalar functions that need a branch or a loop: LLVM functions that the code of `Lanes` calls.
 
-Each is a short function that LLVM inlines, with the common case in line and a call of a cold function for lanes beyond
-it.  They stand outside the kernels so that a kernel's own basic blocks stay whole.
+They stand outside the kernels so that a kernel's own basic blocks stay whole.  Those of floats are short functions that
+LLVM inlines: the common case in line, and a call of a cold function for the lanes beyond it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tensorc.codegen.cpu import vectormath_fmod as fmod
+from tensorc.codegen.cpu import vectormath_integer as integer
 from tensorc.codegen.cpu import vectormath_trig as trig
 from tensorc.codegen.cpu.vectormath import Instructions
 from tensorc.ir.types import DTYPES, DType
@@ -23,11 +24,12 @@ BODIES: dict[str, tuple[int, str, Body]] = {
     "cos_far": (1, "noinline cold", trig.cos_far),
     "mod": (2, "alwaysinline", fmod.mod),
     "floordiv": (2, "alwaysinline", fmod.floordiv),
+    "pow": (2, "noinline", integer.pow_by_squaring),
     "fmod_far": (2, "noinline cold", fmod.fmod_far),
 }
 """Per function: its arity, its attributes, and what writes its body over the arguments %a, %b."""
 
-_CALL = re.compile(r"call [^@\n]*@tc\.(\w+)\.(?:v(\d+))?(f32|f64)\(")
+_CALL = re.compile(r"call [^@\n]*@tc\.(\w+)\.(?:v(\d+))?(f32|f64|i8|i16|i32|i64)\(")
 
 
 def library(text: str, fma: bool = True) -> str:

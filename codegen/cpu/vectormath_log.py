@@ -13,8 +13,8 @@ from tensorc.ir.types import f64, i32
 
 # (log(1 + f) - f + f²/2) / f³ on the range of f (Cephes).
 LOG_F32 = (
-    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+    0.067494765, -0.116701566, 0.118834764, -0.124062106, 0.14220363, -0.1666799, 0.20002072,
+    -0.2500001, 0.33333313,
 )  # fmt: skip
 
 # log((1 + s) / (1 - s)) = 2 s + s R(s²) (FDLIBM).
@@ -26,7 +26,8 @@ LOG_F64 = (
 
 def log_reduced(o: Instructions, f: str, e: str) -> str:
     """e ln 2 + log(1 + f) for sqrt(1/2) <= 1 + f <= sqrt(2) and a whole number e."""
-    half_square = o.times(o.times(f, f), o.c(0.5))
+    square = o.times(f, f)
+    half_square = o.times(square, o.c(0.5))
     if o.dtype is f64:
         high, low = LN2_F64
         s = o.over(f, o.plus(f, o.c(2.0)))
@@ -35,8 +36,7 @@ def log_reduced(o: Instructions, f: str, e: str) -> str:
         small = o.muladd(s, o.plus(half_square, r), o.times(e, o.c(low)))
     else:
         high, low = LN2_F32
-        cube = o.times(o.times(f, f), f)
-        small = o.muladd(o.poly(LOG_F32, f), cube, o.times(e, o.c(low)))
+        small = o.muladd(o.poly2(LOG_F32, f, square), o.times(square, f), o.times(e, o.c(low)))
 
     tail = o.minus(half_square, small)
     return o.muladd(e, o.c(high), o.minus(f, tail))
@@ -81,7 +81,7 @@ def log1p(o: Instructions, x: str) -> str:
     # 2^(1-e) is a number for every exponent of u, 2^-e is not.
     two = i.c(o.bits_of(2.0))
     scale = o.from_bits(i.minus(two, i.binary("shl", e, i.c(o.mantissa))))
-    f = o.muladd(o.times(c, o.c(0.5)), scale, o.minus(m, o.c(1.0)))
+    f = o.muladd(o.times(c, scale), o.c(0.5), o.minus(m, o.c(1.0)))
 
     y = with_limits(o, u, log_reduced(o, f, whole(o, e)))
     return o.when("oeq", x, o.c(0.0), x, y)

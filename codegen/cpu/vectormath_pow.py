@@ -8,18 +8,27 @@ from __future__ import annotations
 import math
 
 from tensorc.codegen.cpu.vectormath import Instructions
-from tensorc.codegen.cpu.vectormath_exp import LN2_F64, LOG2_E, expm1_reduced
+from tensorc.codegen.cpu.vectormath_exp import LN2_F64, LOG2_E, exp_reduced
 from tensorc.codegen.cpu.vectormath_log import whole
 from tensorc.ir.types import f64
 
 # log2(1 + f) / f on sqrt(1/2) <= 1 + f <= sqrt(2).
-LOG2_OF_F32 = tuple((-1) ** k / (k + 1) / math.log(2.0) for k in range(24, -1, -1))
+LOG2_OF_F32 = (
+    0.07736451067567535, -0.14283503386795726, 0.14474920675789515, -0.14315750813548417,
+    0.1587698196673642, -0.18030050651061616, 0.2061753535280243, -0.2404531694503369,
+    0.2885372937202851, -0.36067367476156575, 0.4808983613924773, -0.7213475208690906,
+    1.4426950408687105,
+)  # fmt: skip
 
 # (2^r - 1) / r on |r| <= 1/2.
-EXP2_F32 = tuple(math.log(2.0) ** k / math.factorial(k) for k in range(7, 0, -1))
+EXP2_F32 = (0.00015329264, 0.0013390969, 0.009618499, 0.055503596, 0.24022648, 0.6931472)
 
 # (atanh(s) / s - 1) / s² = 1/3 + s² Q(s²): Q, and 1/3 as a pair.
-ATANH_F64 = tuple(1 / k for k in range(29, 4, -2))
+ATANH_F64 = (
+    0.060152953157486415, 0.05139391985502036, 0.058886375032431465, 0.06666479878717692,
+    0.07692311093540032, 0.09090909053006845, 0.11111111111358257, 0.14285714285713444,
+    0.2,
+)  # fmt: skip
 THIRD = (0.3333333333333333, 1.850371707708594e-17)
 
 
@@ -42,13 +51,13 @@ def _f32(o: Instructions, m: str, e: str, y: str) -> str:
     """(m 2^e)^y: the exponent y (e + log2 m) in f64, its power of two in f32."""
     wide = o.like(f64)
     f = wide.minus(o.convert("fpext", m, wide), wide.c(1.0))
-    log2 = wide.muladd(wide.poly(LOG2_OF_F32, f), f, o.integers.convert("sitofp", e, wide))
+    log2 = wide.muladd(wide.poly2(LOG2_OF_F32, f, wide.times(f, f)), f, o.integers.convert("sitofp", e, wide))
     exponent = wide.clamp(wide.times(o.convert("fpext", y, wide), log2), -200.0, 200.0)
 
     n, _ = wide.rounded(exponent)
     r = wide.convert("fptrunc", wide.minus(exponent, n), o)
     whole_part = o.convert("fptosi", wide.convert("fptrunc", n, o), o.integers)
-    return o.scaled(o.muladd(o.poly(EXP2_F32, r), r, o.c(1.0)), whole_part)
+    return o.scaled(o.muladd(o.poly2(EXP2_F32, r, o.times(r, r)), r, o.c(1.0)), whole_part)
 
 
 def _f64(o: Instructions, m: str, e: str, y: str) -> str:
@@ -68,7 +77,7 @@ def _f64(o: Instructions, m: str, e: str, y: str) -> str:
     n, exponent = o.rounded_product(p, LOG2_E)
     r = o.muladd(n, o.c(-LN2_F64[0]), p)
     r = o.plus(r, o.muladd(n, o.c(-LN2_F64[1]), rest))
-    return o.scaled(o.plus(expm1_reduced(o, r), o.c(1.0)), exponent)
+    return o.scaled(exp_reduced(o, r), exponent)
 
 
 def _log_pair(o: Instructions, m: str, e: str) -> tuple[str, str]:
@@ -84,7 +93,7 @@ def _log_pair(o: Instructions, m: str, e: str) -> tuple[str, str]:
     z_low = o.muladd(o.plus(s, s), s_low, z_low)
 
     # c = s³ (1/3 + z Q(z)), every factor a pair.
-    a, a_low = o.fast_two_sum(o.c(THIRD[0]), o.times(z, o.poly(ATANH_F64, z)))
+    a, a_low = o.fast_two_sum(o.c(THIRD[0]), o.times(z, o.poly2(ATANH_F64, z, o.times(z, z))))
     a_low = o.plus(a_low, o.c(THIRD[1]))
     b, b_low = o.two_product(a, z)
     b_low = o.muladd(a, z_low, o.muladd(a_low, z, b_low))

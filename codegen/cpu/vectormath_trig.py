@@ -14,16 +14,16 @@ from tensorc.ir.types import f32, f64
 INVERSE_PI = 0.3183098861837907
 
 # π as sums: parts of a whole mantissa for fused multiply-add, and short ones whose products with n are exact.
-PI_F32 = (3.1415927410125732, -8.742277657347586e-08, -3.430249e-15)
+PI_F32 = (3.1415927410125732, -8.742277657347586e-08, -3.4302490200117637e-15)
 PI_F64 = (3.141592653589793, 1.2246467991473532e-16, -2.9947698097183397e-33)
-PI_F32_SHORT = (3.1415926534682512, 1.2154201256553420e-10)
-PI_F64_SHORT = (3.1415926516056061, 1.9841871479187034e-09, 1.1442377452219664e-17, 1.0e-26)
+PI_F32_SHORT = (3.1415926534682512, 1.2154201013012384e-10)
+PI_F64_SHORT = (3.141592651605606, 1.9841871617964912e-09, -2.4354103497132157e-18, -5.881577340774656e-27)
 
 # (sin r - r) / r³ in r², |r| <= π/2, minimax.
-SIN_F32 = (2.6057805e-6, -1.9807414e-4, 8.3330255e-3, -1.6666657e-1)
+SIN_F32 = (2.6053294e-06, -0.00019809528, 0.008333067, -0.1666666)
 SIN_F64 = (
-    -7.6471637318198164759e-13, 1.6059043836821614599e-10, -2.5052108385441718775e-8, 2.7557319223985890653e-6,
-    -1.9841269841269841270e-4, 8.3333333333333333333e-3, -1.6666666666666666667e-1,
+    2.721076347571014e-15, -7.642992178418677e-13, 1.6058940175089266e-10, -2.5052106892447035e-08,
+    2.755731921148789e-06, -0.00019841269841212273, 0.008333333333333207, -0.16666666666666666,
 )  # fmt: skip
 
 CHUNK_BITS = 26
@@ -42,9 +42,9 @@ def near(o: Instructions, x: str, cosine: bool) -> str:
     """sin x or cos x for |x| <= near_limit."""
     if o.dtype is f32 and not o.fma:
         wide = o.like(f64)
-        r, _, n = _reduced(wide, o.convert("fpext", x, wide), PI_F32_SHORT, cosine)
+        r, low, n = _reduced(wide, o.convert("fpext", x, wide), PI_F32_SHORT, cosine)
         parity = wide.integers.convert("trunc", n, o.integers)
-        return _signed_sine(o, wide.convert("fptrunc", r, o), None, parity, cosine)
+        return _signed_sine(o, wide.convert("fptrunc", wide.plus(r, low), o), o.c(0.0), parity, cosine)
 
     parts = PI_F32 if o.dtype is f32 else PI_F64 if o.fma else PI_F64_SHORT
     r, low, n = _reduced(o, x, parts, cosine)
@@ -65,12 +65,12 @@ def _reduced(o: Instructions, x: str, parts: tuple[float, ...], cosine: bool) ->
     return r, o.times(n, o.c(-parts[-1])), integer
 
 
-def _signed_sine(o: Instructions, r: str, low: str | None, n: str, cosine: bool) -> str:
-    """sin(r + low), negated for odd n (for cosine, for even n)."""
+def _signed_sine(o: Instructions, r: str, low: str, n: str, cosine: bool) -> str:
+    """sin r + low, negated for odd n (for cosine, for even n)."""
     i = o.integers
     z = o.times(r, r)
-    cube = o.times(o.times(r, z), o.poly(SIN_F32 if o.dtype is f32 else SIN_F64, z))
-    y = o.plus(r, cube if low is None else o.plus(cube, low))
+    p = o.poly(SIN_F32 if o.dtype is f32 else SIN_F64, z)
+    y = o.plus(r, o.muladd(o.times(r, z), p, low))
 
     if cosine:
         n = i.plus(n, i.c(1))
@@ -121,34 +121,40 @@ def _far(o: Instructions, lines: list[str], cosine: bool) -> None:
     start = wide.c(-0.5 if cosine else 0.0)
     zero = wide.c(0.0)
 
-    lines += ["  br label %loop", "loop:", "  %k = phi i64 [0, %entry], [%k.next, %loop]"]
-    lines.append(f"  %high = phi {wide.T} [{start}, %entry], [%high.next, %loop]")
-    lines.append(f"  %low = phi {wide.T} [{zero}, %entry], [%low.next, %loop]")
-    lines.append(f"  %whole = phi {wide.T} [{zero}, %entry], [%whole.next, %loop]")
-    high, low, whole = "%high", "%low", "%whole"
-
-    place = wide.emit("getelementptr double, ptr @tc.inverse_pi, i64 %k")
+    lines += ["  br label %loop", "loop:"]
+    head = len(lines)
+    high, low, whole, k, following = (wide.fresh() for _ in range(5))
+    place = wide.emit(f"getelementptr double, ptr @tc.inverse_pi, i64 {k}")
     chunk = wide.broadcast(wide.emit(f"load double, ptr {place}"))
+    state = (high, low, whole)
     for half in halves:
-        p = wide.times(half, chunk)
-        p = wide.minus(p, wide.times(wide.nearest(wide.times(p, wide.c(0.5))), wide.c(2.0)))
-        high, error = wide.two_sum(high, p)
-        n = wide.nearest(high)
-        whole = wide.plus(whole, n)
-        high, low = wide.fast_two_sum(wide.minus(high, n), wide.plus(low, error))
+        state = _accumulated(wide, state, wide.times(half, chunk))
 
-    for name, value in (("high", high), ("low", low), ("whole", whole)):
-        lines.append(f"  %{name}.next = select i1 true, {wide.T} {value}, {wide.T} {value}")
-    lines.append("  %k.next = add i64 %k, 1")
-    lines.append(f"  %more = icmp slt i64 %k.next, {CHUNKS}")
-    lines.append("  br i1 %more, label %loop, label %done")
+    for name, first, then in zip((high, low, whole), (start, zero, zero), state, strict=True):
+        lines.insert(head, f"  {name} = phi {wide.T} [{first}, %entry], [{then}, %loop]")
+    lines.insert(head, f"  {k} = phi i64 [0, %entry], [{following}, %loop]")
+    lines.append(f"  {following} = add i64 {k}, 1")
+    lines.append(f"  br i1 {wide.emit(f'icmp slt i64 {following}, {CHUNKS}')}, label %loop, label %done")
     lines.append("done:")
 
+    high, low, whole = state
     r, r_low = wide.two_product(high, wide.c(PI_F64[0]))
     r_low = wide.muladd(high, wide.c(PI_F64[1]), wide.muladd(low, wide.c(PI_F64[0]), r_low))
     integer = wide.emit(f"call {wide.I} @llvm.fptosi.sat.{wide.integers.tag}.{wide.tag}({wide.T} {whole})")
-    y = _signed_sine(wide, r, r_low, integer, cosine)
+
+    # sin(r + low) = sin r + low cos r, and 1 - (2 r / π)² is close enough to the cosine for that.
+    slope = wide.muladd(wide.times(r, r), wide.c(-4 * INVERSE_PI**2), wide.c(1.0))
+    y = _signed_sine(wide, r, wide.times(r_low, slope), integer, cosine)
     lines.append(f"  ret {o.T} {y if o.dtype is f64 else wide.convert('fptrunc', y, o)}")
+
+
+def _accumulated(o: Instructions, state: tuple[str, str, str], p: str) -> tuple[str, str, str]:
+    """(high + low, whole part) with p added: p first modulo 2, then what is whole of the sum moved over."""
+    high, low, whole = state
+    p = o.minus(p, o.times(o.nearest(o.times(p, o.c(0.5))), o.c(2.0)))
+    high, error = o.two_sum(high, p)
+    n = o.nearest(high)
+    return *o.fast_two_sum(o.minus(high, n), o.plus(low, error)), o.plus(whole, n)
 
 
 def inverse_pi_table() -> str:
