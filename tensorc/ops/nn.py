@@ -166,7 +166,7 @@ def _softmax_cross_entropy_expansion(node: Any) -> Node:
 
 softmax_cross_entropy = defop(
     "softmax_cross_entropy",
-    doc="−Σ target · log softmax(logits) along an axis.",
+    doc="−Σ target · log softmax(logits) along an axis.  The gradient takes the targets to sum to 1.",
     infer=_cross_entropy_type,
     reference=lambda target, logits, *, axis: -np.sum(target * _log_softmax(logits, axis=axis), axis=axis),
     gradient=_softmax_cross_entropy_gradient,
