@@ -8,7 +8,7 @@ import numpy as np
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder, replace_nodes
-from tensorc.ir.node import Node
+from tensorc.ir.node import Node, make
 from tensorc.ir.types import DType, TensorType, f32
 from tensorc.ops.source import parameter
 
@@ -32,6 +32,18 @@ def evaluate(graph: Graph, sizes: dict[str, Size], **inputs: Any) -> list[np.nda
         for node in postorder(roots):
             values[node] = _value(node, values, inputs)
     return [values[r] for r in roots]
+
+
+def commuted(node: Node) -> Node:
+    """The node with the operands of commutative operations in one order, so that equal formulas are one node."""
+    args = [commuted(a) for a in node.args]
+    if node.op.commutative:
+        args.sort(key=_spelled)
+    return make(node.op, *args, **node.attrs)
+
+
+def _spelled(node: Node) -> str:
+    return f"{node.op.name}({', '.join(map(_spelled, node.args))}) {dict(node.attrs)} {node.type}"
 
 
 def _value(node: Node, values: dict[Node, Any], inputs: dict[str, Any]) -> np.ndarray[Any, Any]:
