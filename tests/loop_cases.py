@@ -404,6 +404,18 @@ def fed_three_times(t: DType) -> Kernel:
     )
 
 
+@define(lambda x: {"y": x[:, 5:].sum(1)})
+def shortened(t: DType) -> Kernel:
+    """An extent that is below 0 for short rows."""
+    return kernel(
+        "shortened", "x: t[n,m]; out y: t[n]", "i<n",
+        Acc("s", "add", t),
+        loop("j", "m-5", Accum("s", (load("x", "i,j+5", t),))),
+        store("y", "i", var("s", t)),
+        t=t,
+    )
+
+
 # -- odd shapes of access
 
 

@@ -22,6 +22,7 @@ from tensorc.codegen.cpu.emit_text import Known, flatten
 from tensorc.codegen.cpu.emit_values import Region
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.schedule import Schedule, box_schedule, schedule
 from tensorc.errors import InternalError
 from tensorc.ir import dims
@@ -70,7 +71,6 @@ def _work_of(body: ir.Body, known: set[str]) -> Size:
 
 
 def _work_of_expr(e: ir.Expr) -> int:
-    from tensorc.codegen.scalars import SCALARS
     return sum(SCALARS[x.fn].cost if isinstance(x, ir.Call) else isinstance(x, ir.Load) for x in ir.walk(e))
 
 
@@ -102,12 +102,12 @@ class _Emitter(Control):
         """@NAME_box: a loop over rows, lanes along them."""
         (*batch, (i, _), (j, _)) = self.k.grid
         self._start()
-        steady = self.steady(self.k.body, {j})
+        steady, rest = self.steady(self.k.body, {j})
 
         def row(i_value: str) -> None:
             with self.scope({i: i_value, **{var: f"%at_{var}" for var, _ in batch}}):
-                self.block_then(self.k.body[:steady], lambda: self.lane_loop(
-                    j, "%j0", "%j1", self.schedule.unroll, lambda: self.block(self.k.body[steady:])
+                self.block_then(steady, lambda: self.lane_loop(
+                    j, "%j0", "%j1", self.schedule.unroll, lambda: self.block(rest)
                 ))
 
         self.loop("%i0", "%i1", 1, row)
@@ -166,17 +166,16 @@ class _Emitter(Control):
 
     def _lanes_of_unit(self, vector: str, low: Known, high: Known, tile: tuple[str, Known] | None) -> None:
         """The vectorised grid variable from low to high; what its lanes agree about comes first."""
-        body = self.k.body
-        steady = self.steady(body, {vector} if tile is None else {vector, tile[0]})
-        together = any(isinstance(s, ir.For) for s in body)
+        steady, rest = self.steady(self.k.body, {vector} if tile is None else {vector, tile[0]})
+        together = any(isinstance(s, ir.For) for s in rest)
 
         def lanes() -> None:
             stream = self._stream(vector, low)
             self.lane_loop(
-                vector, low, high, self.schedule.unroll, lambda: self.block(body[steady:]), together, tile, stream
+                vector, low, high, self.schedule.unroll, lambda: self.block(rest), together, tile, stream
             )
 
-        self.block_then(body[:steady], lanes)
+        self.block_then(steady, lanes)
 
     def _streams_of_body(self) -> list[ir.Store]:
         """The stores that may go past the caches."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tensorc.codegen import loopir as ir
+from tensorc.codegen.access import never_negative
 from tensorc.codegen.cpu.emit_accumulators import Accumulators
 from tensorc.codegen.cpu.emit_sizes import Entry
 from tensorc.codegen.cpu.emit_text import Known
 from tensorc.codegen.cpu.emit_values import Region, Value
+from tensorc.ir import dims
 from tensorc.ir.types import i64
 
 FEW = 4
@@ -56,6 +58,8 @@ class Control(Accumulators):
 
     def repeat(self, s: ir.For) -> None:
         extent = self.size(s.extent)
+        if not never_negative(s.extent, self.signed):
+            extent = self.higher(extent, 0)
         if s.var in self.loops:
             self.lane_loop(s.var, 0, extent, self.loops[s.var], lambda: self.block(s.body))
             return
@@ -133,12 +137,29 @@ class Control(Accumulators):
         rows = [self.let(f"icmp sgt i64 {tile[1]}, {u}") for u in range(copies)]
         return [self.let(f"and <{width} x i1> {along}, {self.splat('i1', row, width)}") for row in rows]
 
-    def steady(self, body: ir.Body, moving: set[str]) -> int:
-        """How many statements the body starts with that compute the same for all values of the `moving` variables."""
-        for at, s in enumerate(body):
-            if not isinstance(s, ir.Let) or moving & self.moves.loops_of(s.value) or self._reads_written(s.value):
-                return at
-        return len(body)
+    def steady(self, body: ir.Body, moving: set[str]) -> tuple[ir.Body, ir.Body]:
+        """The Lets of a body that are the same for all values of the `moving` variables, and the other statements."""
+        first: dict[str, ir.Let] = {}
+        rest: list[ir.Stmt] = []
+        for s in body:
+            same = isinstance(s, ir.Let) and moving.isdisjoint(self.moves.loops_of(s.value))
+            if isinstance(s, ir.Let) and same and self._needs(s) <= first.keys():
+                first[s.var] = s
+            else:
+                rest.append(s)
+        return tuple(first.values()), tuple(rest)
 
-    def _reads_written(self, e: ir.Expr) -> bool:
-        return any(isinstance(x, ir.Load) and self.buffers[x.buffer].writable for x in ir.walk(e))
+    def _needs(self, s: ir.Let) -> set[str]:
+        """The variables a Let reads, and the buffers that the kernel writes."""
+        names: set[str] = set()
+        for e in ir.walk(s.value):
+            match e:
+                case ir.Var(name, _):
+                    names.add(name)
+                case ir.Iter(size, _):
+                    names |= dims.symbols(size) & self.moves.varies.keys()
+                case ir.Load(buffer, index, _, _):
+                    names.update(*(dims.symbols(size) & self.moves.varies.keys() for size in index))
+                    if self.buffers[buffer].writable:
+                        names.add(buffer)
+        return names

@@ -30,8 +30,7 @@ class Memory(Values):
 
     def lane_move(self, access: ir.Load | ir.Store) -> Move:
         """How an access moves from lane to lane."""
-        assert self.region is not None
-        return move_of(self.stride(self.moves.offset(access), self.region.var))
+        return move_of(self.stride(self.moves.offset(access), self.here.var))
 
     def pointer(self, b: ir.Buffer, offset: Size) -> str:
         """The address of an element that all lanes agree about, or of the first lane's."""
@@ -51,8 +50,7 @@ class Memory(Values):
 
         clamp: copies past the end of a tile point at its last row, for reads of one element without a mask.
         """
-        r = self.region
-        assert r is not None
+        r = self.here
         b = self.buffers[access.buffer]
         first = self.pointer(b, self.moves.offset(access))
 
@@ -67,8 +65,7 @@ class Memory(Values):
 
     def lane_addresses(self, access: ir.Load | ir.Store) -> list[str]:
         """A vector of addresses for each copy."""
-        r = self.region
-        assert r is not None
+        r = self.here
         b = self.buffers[access.buffer]
         offset = self.moves.offset(access)
         element, lanes = memory_type(b.dtype), f"<{r.width} x i64>"
@@ -125,14 +122,12 @@ class Memory(Values):
 
     def tile_move(self, access: ir.Load | ir.Store) -> Move:
         """How an access moves from copy to copy of a tile."""
-        assert self.region is not None
-        assert self.region.tile is not None
-        return move_of(self.stride(self.moves.offset(access), self.region.tile))
+        assert self.here.tile is not None
+        return move_of(self.stride(self.moves.offset(access), self.here.tile))
 
     def masks_with(self, where: Value | None) -> Sequence[str | None]:
         """The lanes of each copy that are alive and where `where` holds; None for all."""
-        r = self.region
-        assert r is not None
+        r = self.here
         alive: Sequence[str | None] = r.masks or [None] * r.unroll
         if where is None:
             return alive
@@ -145,9 +140,8 @@ class Memory(Values):
 
     def load_vector(self, dtype: DType, p: str, mask: str | None) -> str:
         """Contiguous elements; 0 in lanes that the mask leaves out."""
-        r = self.region
-        assert r is not None
-        w, lanes = r.width, memory_type(dtype, r.width)
+        w = self.here.width
+        lanes = memory_type(dtype, w)
         if mask is None:
             return self.from_memory(dtype, w, self.let(f"load {lanes}, ptr {p}, align {dtype.size}"))
         name = f"@llvm.masked.load.{_tag(dtype, w)}.p0"
@@ -156,22 +150,19 @@ class Memory(Values):
 
     def load_reversed(self, b: ir.Buffer, p: str, mask: str | None) -> str:
         """Elements that run downwards from p."""
-        r = self.region
-        assert r is not None
+        r = self.here
         low = self.bump(b, p, 1 - r.width)
         x = self.load_vector(b.dtype, low, None if mask is None else self.turned("i1", mask))
         return self.turned(llvm_type(b.dtype), x)
 
     def turned(self, scalar: str, x: str) -> str:
         """The lanes in reverse order."""
-        assert self.region is not None
-        w = self.region.width
+        w = self.here.width
         return self.shuffle(f"<{w} x {scalar}>", x, "poison", list(reversed(range(w))))
 
     def gather(self, dtype: DType, addresses: str, mask: str | None) -> str:
-        r = self.region
-        assert r is not None
-        w, lanes = r.width, memory_type(dtype, r.width)
+        w = self.here.width
+        lanes = memory_type(dtype, w)
         name = f"@llvm.masked.gather.{_tag(dtype, w)}.v{w}p0"
         alive = f"<{w} x i1> {mask or 'splat (i1 true)'}"
         call = f"call {lanes} {name}(<{w} x ptr> {addresses}, i32 {dtype.size}, {alive}, {lanes} zeroinitializer)"
@@ -179,8 +170,7 @@ class Memory(Values):
 
     def load_transposed(self, e: ir.Load) -> list[str]:
         """`width` rows that are contiguous along the tile, turned in registers by log2(width) rounds of shuffles."""
-        r = self.region
-        assert r is not None
+        r = self.here
         assert r.tile is not None
         w, b = r.width, self.buffers[e.buffer]
         first = self.pointer(b, self.moves.offset(e))
@@ -241,9 +231,8 @@ class Memory(Values):
             self.scatter(b, x, ps, m)
 
     def store_vector(self, b: ir.Buffer, x: str, p: str, mask: str | None, past: bool) -> None:
-        r = self.region
-        assert r is not None
-        w, lanes = r.width, memory_type(b.dtype, r.width)
+        w = self.here.width
+        lanes = memory_type(b.dtype, w)
         x = self.to_memory(b.dtype, w, x)
         if mask is not None:
             name = f"@llvm.masked.store.{_tag(b.dtype, w)}.p0"
@@ -254,9 +243,8 @@ class Memory(Values):
             self.line(f"  store {lanes} {x}, ptr {p}, align {b.dtype.size}")
 
     def scatter(self, b: ir.Buffer, x: str, addresses: str, mask: str | None) -> None:
-        r = self.region
-        assert r is not None
-        w, lanes = r.width, memory_type(b.dtype, r.width)
+        w = self.here.width
+        lanes = memory_type(b.dtype, w)
         x = self.to_memory(b.dtype, w, x)
         name = f"@llvm.masked.scatter.{_tag(b.dtype, w)}.v{w}p0"
         alive = mask or "splat (i1 true)"

@@ -75,6 +75,12 @@ class Values(Sizes):
         self.env: dict[str, Value] = {}
         self._lanes: dict[tuple[DType, int], Lanes] = {}
 
+    @property
+    def here(self) -> Region:
+        """The current region, where there must be one."""
+        assert self.region is not None
+        return self.region
+
     @abstractmethod
     def load(self, e: ir.Load) -> Value:
         """What a load reads."""
@@ -91,10 +97,9 @@ class Values(Sizes):
 
     def vectors(self, v: Value) -> list[str]:
         """The value as one vector for each copy of the region."""
-        r = self.region
-        assert r is not None
         if v.vector:
             return v.texts
+        r = self.here
         if v.number is not None:
             return [self.lanes(v.dtype, r.width).c(v.number)] * r.unroll
         if r.width not in v.splats:
@@ -161,10 +166,8 @@ class Values(Sizes):
         """compute(1, scalars…) where all arguments are uniform, else compute(width, vectors…) for each copy."""
         if not any(a.vector for a in args):
             return self.uniform(dtype, compute(1, *(a.texts[0] for a in args)))
-        r = self.region
-        assert r is not None
         copies = zip(*map(self.vectors, args), strict=True)
-        return Value(dtype, [compute(r.width, *texts) for texts in copies], vector=True)
+        return Value(dtype, [compute(self.here.width, *texts) for texts in copies], vector=True)
 
     # -- sizes in lanes
 
@@ -197,8 +200,7 @@ class Values(Sizes):
 
     def size_in_lanes(self, size: Size, u: int, dtype: DType = i64) -> str:
         """The value of a size in each lane of copy u, i64 or i32."""
-        r = self.region
-        assert r is not None
+        r = self.here
         o = self.lanes(dtype, r.width)
         distance = self.stride(size, r.var)
 
@@ -214,8 +216,7 @@ class Values(Sizes):
 
     def lane_steps(self, distance: Size, dtype: DType = i64) -> str:
         """0, 1, 2 … times a distance that all lanes agree about."""
-        r = self.region
-        assert r is not None
+        r = self.here
         counted = numbers(llvm_type(dtype), range(r.width))
         if isinstance(distance, int):
             return numbers(llvm_type(dtype), [distance * lane for lane in range(r.width)])
@@ -231,8 +232,7 @@ class Values(Sizes):
         return value if dtype is not i32 or isinstance(value, int) else self.let(f"trunc i64 {value} to i32")
 
     def _sum_in_lanes(self, size: Size, u: int) -> str:
-        r = self.region
-        assert r is not None
+        r = self.here
         o = self.lanes(i64, r.width)
         if not isinstance(size, Dim):
             return o.c(size)
@@ -256,8 +256,7 @@ class Values(Sizes):
         return o.c(0) if total is None else total
 
     def _atom_in_lanes(self, atom: Atom, u: int) -> str:
-        r = self.region
-        assert r is not None
+        r = self.here
         if isinstance(atom, str):
             if atom in (r.var, r.tile):
                 return self.size_in_lanes(dims.symbol(atom), u)
@@ -287,8 +286,7 @@ class Values(Sizes):
         quotient or one more, and the sign of what is left tells which.  Adding 1.5 · 2^52 puts an integer into the
         mantissa of a double, and rounds a double to an integer.
         """
-        r = self.region
-        assert r is not None
+        r = self.here
         o, d = self.lanes(i64, r.width), self.lanes(f64, r.width)
         left, right = atom.args
         if isinstance(right, int) and right & (right - 1) == 0:
