@@ -8,7 +8,7 @@ let a transpose through, which pays where another takes it up.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tensorc.ir import dims
@@ -155,6 +155,25 @@ class SinkTranspose(Rewrite):
         return transpose(rebuild(node, operands), perm=perm)
 
 
+class TransposeOfMatmul(Rewrite):
+    """matmul(a, b)ᵀ → matmul(bᵀ, aᵀ) that reads both transposed,  for products that nothing else uses"""
+
+    def __init__(self, alone: Collection[Node]) -> None:
+        super().__init__()
+        self.alone = alone
+
+    def pattern(self, a, b, ta, tb, perm):
+        return transpose(matmul(a, b, transpose_a=ta, transpose_b=tb), perm=perm)
+
+    def check(self, node, perm):
+        if not _swaps_last(perm):
+            return No(f"{list(perm)} is not a swap of the last two axes")
+        return node.x in self.alone or No("the product is used as it is, too")
+
+    def build(self, a, b, ta, tb):
+        return matmul(b, a, transpose_a=not tb, transpose_b=not ta)
+
+
 ABSORB = (
     MatmulOfTransposeLeft(), MatmulOfTransposeRight(), ReduceTranspose(), ArgOfTranspose(),
     SliceOfTranspose(), TransposeOfBroadcast(), ConcatenateTransposes(),
@@ -163,22 +182,23 @@ ABSORB = (
 
 def assign(graph: Graph, context: Context) -> Graph:
     """The graph with as few elements moved by transposes as the rules find; a reason is noted for each that stays."""
-    absorbed = sweep(graph, (*ABSORB, *simplify.RULES), context)
-    best = absorbed
-    if any_transpose(absorbed):
-        sunk = sweep(absorbed, (*ABSORB, SinkTranspose(), *simplify.RULES), context)
-        if moved(sunk) < moved(absorbed):
-            best = sunk
-    using = users(best.roots)
-    for node in best.nodes:
+    if not moved(graph):
+        return graph
+    graph = sweep(graph, (*ABSORB, *simplify.RULES), context)
+    graph = sweep(graph, (TransposeOfMatmul(_alone(graph)), *ABSORB, *simplify.RULES), context)
+    sunk = sweep(graph, (*ABSORB, SinkTranspose(), *simplify.RULES), context)
+    if moved(sunk) < moved(graph):
+        graph = sunk
+    using = users(graph.roots)
+    for node in graph.nodes:
         if node.op is transpose:
-            context.notes[node] = _reason(node, using[node], best)
-    return best
+            context.notes[node] = _reason(node, using[node], graph)
+    return graph
 
 
-def any_transpose(graph: Graph) -> bool:
-    """Whether a graph has a transpose at all."""
-    return transpose in {node.op for node in graph.nodes}
+def _alone(graph: Graph) -> set[Node]:
+    """Nodes with one user that are no result."""
+    return {node for node, using in users(graph.roots).items() if len(using) == 1} - set(graph.roots)
 
 
 def moved(graph: Graph) -> int:

@@ -97,11 +97,8 @@ class BroadcastReshape(Rewrite):
     def pattern(self, x, shape):
         return broadcast(reshape(x), shape=shape)
 
-    def check(self, node, x):
-        view = node.args[0].shape
-        leading = len(view) - len(x.shape)
-        only_ones = leading >= 0 and view == (1,) * leading + x.shape
-        return only_ones or No("the reshape does more than to add leading ones")
+    def check(self, node):
+        return _only_leads(node.x) or No("the reshape does more than to add leading ones")
 
     def build(self, x, shape):
         return broadcast(x, shape=shape)
@@ -119,6 +116,21 @@ class ElementwiseOfBroadcast(Rewrite):
     def build(self, node):
         small = [a.x if a.op is broadcast else a for a in node.args]
         return fitted(rebuild(node, small), node)
+
+
+class ElementwiseOfLeadingOnes(Rewrite):
+    """f(reshape x, y) → f(x, y)  where the reshape only adds leading ones, for an elementwise f"""
+
+    def pattern(self, y):
+        return y
+
+    def concerns(self, op, operands):
+        return op.scalar is not None and reshape in operands
+
+    def build(self, node):
+        plain = [a.x if a.op is reshape and _only_leads(a) else a for a in node.args]
+        new = rebuild(node, plain)
+        return new if new.type == node.type else No("the ones give the result its rank")
 
 
 class TransposeSame(Rewrite):
@@ -358,6 +370,12 @@ class StopGradient(Rewrite):
         return x
 
 
+def _only_leads(view: Node) -> bool:
+    """Whether a reshape only adds leading ones."""
+    leading = len(view.shape) - len(view.x.shape)
+    return leading >= 0 and view.shape == (1,) * leading + view.x.shape
+
+
 def _flipped(reduction: Node) -> Node:
     """The same reduction with keepdims the other way."""
     return make(reduction.op, *reduction.args, **{**reduction.attrs, "keepdims": not reduction.keepdims})
@@ -402,7 +420,7 @@ def _reduced_once(node: Node, x: Node, shape: Sequence[Size], axes: Iterable[int
 RULES = (
     StopGradient(), SumTo(),
     ReshapeSame(), ReshapeReshape(), ReshapeReduced(),
-    BroadcastSame(), BroadcastBroadcast(), BroadcastReshape(), ElementwiseOfBroadcast(),
+    BroadcastSame(), BroadcastBroadcast(), BroadcastReshape(), ElementwiseOfBroadcast(), ElementwiseOfLeadingOnes(),
     TransposeSame(), TransposeTranspose(), TransposeOnes(),
     ReverseReverse(), ReverseNothing(), SliceAll(), SliceSlice(), SliceOfConcatenate(),
     PadNothing(), ConcatenateOne(), ConcatenateNested(),

@@ -143,6 +143,9 @@ CASES = {
         (spread(R, N, 4) * spread(S, N, 4), spread(R * S, N, 4)),
         (select(spread(T, N, 4), X, spread(R, N, 4)), select(T, X, R)),
     ],
+    "ElementwiseOfLeadingOnes": [
+        (X + reshape(R, shape=(1, 4)), X + R), (X * reshape(number(3.0), shape=(1, 1)), X * 3),
+    ],
     "TransposeSame": [(transpose(X, perm=(0, 1)), X)],
     "TransposeTranspose": [(transpose(transpose(X, perm=(1, 0)), perm=(1, 0)), X)],
     "TransposeOnes": [(transpose(K, perm=(1, 0)), reshape(K, shape=(1, N)))],
