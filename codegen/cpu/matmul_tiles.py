@@ -25,8 +25,15 @@ from tensorc.ir.types import DType
 K_CHUNK = 256
 """How much of k is summed in registers before it is added to c; a panel of b this long takes half the first cache."""
 
-COPY_COLUMNS, COPY_BYTES = 32, 1024
-"""From how many vectors of columns, and bytes from row to row of a, a block works on a copy of a."""
+ROWS_AHEAD = 24
+"""How far ahead the main tile fetches rows of b: the first one of a panel finds them in an outer cache."""
+
+COPY_COLUMNS, COPY_BYTES = 16, 1024
+"""From how many vectors of columns, and bytes between what follows along k, a block works on a copy of its part of a."""
+
+CACHE_LINE = 64
+CACHE_WAYS, CACHE_WAY_BYTES = 8, 4096
+"""Lines that lie a multiple of so many bytes apart share a set of the first cache, which holds so many of them."""
 
 DOT_COLUMNS = 4
 DOT_VECTORS = 2
@@ -168,11 +175,14 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
 
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
     a_cell, b_cell = f.cell("ptr", "%a"), f.cell("ptr", "%b")
+    ahead = f.mul("%ldb", ROWS_AHEAD)
     row_address = _clamped_rows(f, t, rows) if low else _scaled_rows(f, t, rows)
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
         line = [read(f.at(b, q * lanes, t.scalar), q) for q in range(vectors)]
+        if name == "main":
+            _prefetch(f, f.at(b, ahead, t.scalar), vectors * lanes * align)
         for i in range(rows):
             factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
             for q in range(vectors):
@@ -192,6 +202,12 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
 
     f.line("ret void")
     return f.text()
+
+
+def _prefetch(f: Function, pointer: str, size: int) -> None:
+    """Fetches the cache lines of `size` bytes."""
+    for byte in range(0, size, CACHE_LINE):
+        f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 3, i32 1)")
 
 
 def _write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
@@ -297,14 +313,15 @@ BLOCK_ARGUMENTS = (
 def _block(t: Tiles) -> str:
     """A block of c for the whole of k, zeros where k = 0.
 
-    Where rows of a, or what follows along k, stand so far apart that caches and page tables suffer, a's part is copied
-    first; that pays where many columns share it.
+    Where what follows along k stands far apart, as in a transposed a, or where the rows of a tile do not fit the cache
+    side by side, a's part is copied first; that pays where many columns share it.
     """
     f = Function(f"define internal void @{t.name('block')}({BLOCK_ARGUMENTS}) noinline")
     copy = f.array(t.scalar, BLOCK_ROWS[t.bits] * K_CHUNK)
-    many = f.less(COPY_COLUMNS * t.lanes - 1, "%n")
-    copies = f.both(many, f.less(COPY_BYTES // t.dtype.size - 1, f.maximum("%row", "%step")))
-    copies = f.both(copies, f.less(t.rows - 1, "%m"))
+    copies = f.less(COPY_BYTES // t.dtype.size - 1, "%step")
+    if t.rows > CACHE_WAYS:
+        copies = f.either(copies, f.equal(f.rem("%row", CACHE_WAY_BYTES // t.dtype.size), 0))
+    copies = f.both(copies, f.both(f.less(COPY_COLUMNS * t.lanes - 1, "%n"), f.less(t.rows - 1, "%m")))
 
     with f.loop(0, f.maximum("%k", 1), K_CHUNK) as k:
         a = f.at("%a", f.mul(k, "%step"), t.scalar)
