@@ -10,7 +10,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import never_negative
 from tensorc.codegen.cpu.emit_text import Known, Lines, Text
 from tensorc.ir import dims
-from tensorc.ir.dims import Apply, Atom, Dim, Monomial, Size
+from tensorc.ir.dims import Apply, Atom, Monomial, Size
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Sizes(Text):
         """The value of a size."""
         if isinstance(size, int):
             return size
-        terms = sorted((self.depth(_symbols(m)), str(m), m, c) for m, c in size.terms)
+        terms = sorted((self.depth(symbols_of(m)), str(m), m, c) for m, c in size.terms)
         total: Known = 0
         for depth, _, monomial, coefficient in terms:
             term = self._product(monomial, coefficient)
@@ -95,9 +95,9 @@ class Sizes(Text):
 
     def _product(self, monomial: Monomial, coefficient: int) -> Known:
         total: Known = coefficient
-        atoms = sorted(monomial, key=lambda atom: (self.depth(_symbols((atom,))), str(atom)))
+        atoms = sorted(monomial, key=lambda atom: (self.depth(symbols_of((atom,))), str(atom)))
         for at, atom in enumerate(atoms):
-            total = self._step(self.depth(_symbols(tuple(atoms[:at + 1]))), "mul", total, self._atom(atom))
+            total = self._step(self.depth(symbols_of(atoms[:at + 1])), "mul", total, self._atom(atom))
         return total
 
     def _step(self, depth: int, op: str, a: Known, b: Known) -> Known:
@@ -110,7 +110,7 @@ class Sizes(Text):
         if isinstance(atom, str):
             return self.value_of(atom)
         a, b = map(self.size, atom.args)
-        return self.hoisted(self.depth(_symbols((atom,))), atom, lambda: self._apply(atom, a, b))
+        return self.hoisted(self.depth(symbols_of((atom,))), atom, lambda: self._apply(atom, a, b))
 
     def _apply(self, atom: Apply, a: Known, b: Known) -> Known:
         left, right = atom.args
@@ -142,5 +142,12 @@ class Sizes(Text):
         return self.add(quotient, below)
 
 
-def _symbols(atoms: tuple[Atom, ...]) -> frozenset[str]:
-    return dims.symbols(Dim.of({atoms: 1})) if atoms else frozenset()
+def symbols_of(atoms: Iterable[Atom]) -> frozenset[str]:
+    """The names that a product of atoms depends on."""
+    names: set[str] = set()
+    for atom in atoms:
+        if isinstance(atom, str):
+            names.add(atom)
+        else:
+            names.update(*map(dims.symbols, atom.args))
+    return frozenset(names)

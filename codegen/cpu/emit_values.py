@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import step
-from tensorc.codegen.cpu.emit_sizes import Entry, Sizes
+from tensorc.codegen.cpu.emit_sizes import Entry, Sizes, symbols_of
 from tensorc.codegen.cpu.emit_text import Known, Lines, numbers
 from tensorc.codegen.cpu.lanes import Lanes, literal, llvm_type
 from tensorc.codegen.cpu.target import Target
@@ -238,17 +238,17 @@ class Values(Sizes):
             return o.c(size)
 
         apart = {*self.moving(), r.tile}
-        same = {m: c for m, c in size.terms if apart.isdisjoint(dims.symbols(Dim.of({m: 1})))}
+        same = {m: c for m, c in size.terms if apart.isdisjoint(symbols_of(m))}
         steady = self.size(Dim.of(same))
         total = None if steady == 0 else self.splat("i64", steady, r.width)
 
         for monomial, coefficient in size.terms:
             if monomial in same:
                 continue
-            factor = Dim.of({tuple(a for a in monomial if apart.isdisjoint(_symbols(a))): coefficient})
+            factor = Dim.of({tuple(a for a in monomial if apart.isdisjoint(symbols_of((a,)))): coefficient})
             term = None if factor == 1 else self.splat("i64", self.size(factor), r.width)
             for atom in monomial:
-                if not apart.isdisjoint(_symbols(atom)):
+                if not apart.isdisjoint(symbols_of((atom,))):
                     x = self._atom_in_lanes(atom, u)
                     term = x if term is None else o.times(term, x)
             assert term is not None
@@ -308,9 +308,3 @@ class Values(Sizes):
         if (key, 0) not in memo:
             memo[key, 0], memo[key, 1] = numbers()
         return str(memo[key, 0]), str(memo[key, 1])
-
-
-def _symbols(atom: Atom) -> frozenset[str]:
-    return frozenset((atom,)) if isinstance(atom, str) else frozenset().union(*map(dims.symbols, atom.args))
-
-
