@@ -26,7 +26,7 @@ class Scalar:
     Attributes:
         arity: how many arguments it takes.
         result: the result's dtype from the arguments' dtypes, None where they do not fit.
-        cost: its work, in float multiplications of one lane.
+        cost: its work in instructions on vectors of f32, a multiplication being 1 and what is slower more.
         numpy: its meaning over NumPy values; the dtype of the result is that of `result`.
         text: the same as Python text over `np` and `scalars_numpy`, to be formatted with the arguments' texts.
         doc: what it is, and its special values.
@@ -134,43 +134,43 @@ _define_infix("mul", numbers, 1, np.multiply, "*", "a · b; integers wrap around
 _define_infix("div", floats, 5, np.divide, "/", "a / b, correctly rounded; x / ±0 is ±inf, 0 / 0 is NaN.")
 
 _define(
-    "floordiv", numbers, 12, np.floor_divide, arity=2,
+    "floordiv", numbers, 80, np.floor_divide, arity=2,
     doc="floor(a / b), for floats by way of mod, as NumPy's; 0 for an integer over 0.",
 )  # fmt: skip
 _define(
-    "mod", numbers, 12, np.remainder, arity=2,
+    "mod", numbers, 70, np.remainder, arity=2,
     doc="a - b floor(a / b), exact, of the sign of b; mod(x, 0) is NaN, for integers 0.",
 )  # fmt: skip
 _define(
-    "pow", numbers, 45, scalars_numpy.power, arity=2,
+    "pow", numbers, 140, scalars_numpy.power, arity=2,
     doc="a to the power b by C99's special values: pow(x, 0) = pow(1, y) = 1, pow(-1, ±inf) = 1, NaN for a negative a "
     "and a b that is not whole.  Integers wrap around; a negative integer exponent gives the integer part: 0, ±1.",
 )  # fmt: skip
 _define("neg", numbers, 1, np.negative, "-a; unsigned integers wrap around.", "(-{0})")
 _define("abs", numbers, 1, np.abs, "|a|; the smallest integer is its own.", "np.abs({0})")
-_define("sign", numbers, 3, np.sign, "-1, 0 or 1; NaN of NaN.")
+_define("sign", numbers, 5, np.sign, "-1, 0 or 1; NaN of NaN.")
 _define("sqrt", floats, 6, np.sqrt, "The square root, correctly rounded; NaN below 0, -0 of -0.")
 _define("rsqrt", floats, 11, scalars_numpy.rsqrt, "1 / sqrt(a); inf of 0, NaN below 0.")
 
-_define("exp", floats, 14, np.exp, "e to the power a; 0 of -inf, inf of inf, denormals are kept.")
-_define("expm1", floats, 16, np.expm1, "exp(a) - 1, accurate near 0; -1 of -inf, ±0 of ±0.")
-_define("log", floats, 20, np.log, "The natural logarithm; -inf of 0, NaN below 0, denormals are exact inputs.")
-_define("log1p", floats, 26, np.log1p, "log(1 + a), accurate near 0; -inf of -1, NaN below, ±0 of ±0.")
-_define("sin", floats, 18, np.sin, "The sine of any finite angle; NaN of ±inf, ±0 of ±0.")
-_define("cos", floats, 18, np.cos, "The cosine of any finite angle; NaN of ±inf.")
-_define("tanh", floats, 24, np.tanh, "The hyperbolic tangent; ±1 of ±inf, ±0 of ±0.")
-_define("sigmoid", floats, 20, scalars_numpy.sigmoid, "1 / (1 + exp(-a)), relatively accurate in its far tail.")
-_define("softplus", floats, 30, scalars_numpy.softplus, "log(1 + exp(a)): no overflow, 0 of -inf, inf of inf.")
-_define("log_sigmoid", floats, 30, scalars_numpy.log_sigmoid, "log(sigmoid(a)): -inf of -inf, 0 of inf.")
-_define("erf", floats, 32, scalars_numpy.erf, "The error function; ±1 of ±inf, ±0 of ±0.")
-_define("erfinv", floats, 50, scalars_numpy.erfinv, "The inverse of erf; ±inf of ±1, NaN beyond.")
+_define("exp", floats, 22, np.exp, "e to the power a; 0 of -inf, inf of inf, denormals are kept.")
+_define("expm1", floats, 26, np.expm1, "exp(a) - 1, accurate near 0; -1 of -inf, ±0 of ±0.")
+_define("log", floats, 36, np.log, "The natural logarithm; -inf of 0, NaN below 0, denormals are exact inputs.")
+_define("log1p", floats, 42, np.log1p, "log(1 + a), accurate near 0; -inf of -1, NaN below, ±0 of ±0.")
+_define("sin", floats, 24, np.sin, "The sine of any finite angle; NaN of ±inf, ±0 of ±0.")
+_define("cos", floats, 26, np.cos, "The cosine of any finite angle; NaN of ±inf.")
+_define("tanh", floats, 42, np.tanh, "The hyperbolic tangent; ±1 of ±inf, ±0 of ±0.")
+_define("sigmoid", floats, 36, scalars_numpy.sigmoid, "1 / (1 + exp(-a)), relatively accurate in its far tail.")
+_define("softplus", floats, 58, scalars_numpy.softplus, "log(1 + exp(a)): no overflow, 0 of -inf, inf of inf.")
+_define("log_sigmoid", floats, 58, scalars_numpy.log_sigmoid, "log(sigmoid(a)): -inf of -inf, 0 of inf.")
+_define("erf", floats, 60, scalars_numpy.erf, "The error function; ±1 of ±inf, ±0 of ±0.")
+_define("erfinv", floats, 90, scalars_numpy.erfinv, "The inverse of erf; ±inf of ±1, NaN beyond.")
 
 _define("floor", floats, 1, np.floor, "The largest integer not above a.")
-_define("ceil", floats, 2, np.ceil, "The smallest integer not below a.")
+_define("ceil", floats, 3, np.ceil, "The smallest integer not below a.")
 _define("round", floats, 1, np.rint, "The nearest integer, half to even.")
 
-_define("maximum", ordered, 2, np.maximum, "The larger; NaN if either is.", arity=2)
-_define("minimum", ordered, 2, np.minimum, "The smaller; NaN if either is.", arity=2)
+_define("maximum", ordered, 3, np.maximum, "The larger; NaN if either is.", arity=2)
+_define("minimum", ordered, 3, np.minimum, "The smaller; NaN if either is.", arity=2)
 
 _define_infix("eq", compared, 1, np.equal, "==", "a = b; false with NaN.")
 _define_infix("ne", compared, 1, np.not_equal, "!=", "a ≠ b; true with NaN.")
@@ -189,10 +189,10 @@ _define("isnan", classified, 1, np.isnan, "Whether a is NaN.")
 _define("isfinite", classified, 2, np.isfinite, "Whether a is neither NaN nor ±inf.")
 
 _define(
-    "philox_uniform32", drawn(f32), 90, scalars_numpy.philox_uniform32, arity=4,
+    "philox_uniform32", drawn(f32), 220, scalars_numpy.philox_uniform32, arity=4,
     doc="A uniform f32 in [0, 1): 24 bits of word (0 to 3) of the Philox block of (index, seed, step).",
 )  # fmt: skip
 _define(
-    "philox_uniform64", drawn(f64), 90, scalars_numpy.philox_uniform64, arity=4,
+    "philox_uniform64", drawn(f64), 220, scalars_numpy.philox_uniform64, arity=4,
     doc="A uniform f64 in [0, 1): 53 bits of words 2·word and 2·word + 1 of the Philox block of (index, seed, step).",
 )  # fmt: skip

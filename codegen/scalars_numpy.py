@@ -56,13 +56,13 @@ def power(x: Any, y: Any) -> Any:
 
 
 def philox_uniform32(index: Any, seed: Any, step: Any, word: Any) -> Any:
-    """uniform(…) of f32; `word` is one number for all."""
-    return uniform(index, seed, step, int(word), f32)
+    """`uniform` of f32."""
+    return uniform(index, seed, step, word, f32)
 
 
 def philox_uniform64(index: Any, seed: Any, step: Any, word: Any) -> Any:
-    """uniform(…) of f64; `word` is one number for all."""
-    return uniform(index, seed, step, int(word), f64)
+    """`uniform` of f64."""
+    return uniform(index, seed, step, word, f64)
 
 
 def _each(function: Any, x: Any) -> Any:

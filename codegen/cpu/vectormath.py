@@ -5,6 +5,9 @@ operations, so a scalar tail and a vector body agree bit for bit.
 
 No instruction here carries a fast-math flag, unless the caller names one: the algorithms of the `vectormath_…` modules
 depend on the order and the rounding of each operation.
+
+Coefficients there that name no source are minimax fits for the interval they name, highest power first, rounded from
+the constant upwards; "to 2^-k" is their largest error relative to the function that they serve.
 """
 
 from __future__ import annotations

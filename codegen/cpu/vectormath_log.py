@@ -11,7 +11,7 @@ from tensorc.codegen.cpu.vectormath import Instructions
 from tensorc.codegen.cpu.vectormath_exp import LN2_F32, LN2_F64, exp_of_minus_magnitude
 from tensorc.ir.types import f64, i32
 
-# (log(1 + f) - f + f²/2) / f³ on the range of f (Cephes).
+# (log(1 + f) - f + f²/2) / f³ on the range of f, to 2^-30.
 LOG_F32 = (
     0.067494765, -0.116701566, 0.118834764, -0.124062106, 0.14220363, -0.1666799, 0.20002072,
     -0.2500001, 0.33333313,

@@ -45,26 +45,35 @@ def philox(index: ArrayLike, seed: ArrayLike, step: ArrayLike) -> NDArray[np.uin
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def uniform(index: ArrayLike, seed: ArrayLike, step: ArrayLike, word: int, dtype: DType) -> NDArray[Any]:
+def uniform(index: ArrayLike, seed: ArrayLike, step: ArrayLike, word: ArrayLike, dtype: DType) -> NDArray[Any]:
     """Uniform numbers in [0, 1).
 
     f32: the upper 24 bits of word `word` (0 to 3) of the block, over 2^24.
     f64: the upper 27 bits of word 2·`word` and the upper 26 of the next one (`word` is 0 or 1), over 2^53.
+    `word` broadcasts with the others.
 
     Raises: ValueError for another dtype or a word the block has not.
     """
     if dtype not in (f32, f64):
         raise ValueError(f"uniform numbers are f32 or f64, not {dtype}")
-    if not 0 <= word < (4 if dtype is f32 else 2):
+    word = np.asarray(word, np.intp)
+    if ((word < 0) | (word >= (4 if dtype is f32 else 2))).any():
         raise ValueError(f"a block has no {dtype} number {word}")
 
     block = philox(index, seed, step)
     if dtype is f32:
-        return (block[..., word] >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+        return np.asarray((_word(block, word) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24))
 
-    upper = (block[..., 2 * word] >> np.uint32(5)).astype(np.float64)
-    lower = (block[..., 2 * word + 1] >> np.uint32(6)).astype(np.float64)
+    upper = (_word(block, 2 * word) >> np.uint32(5)).astype(np.float64)
+    lower = (_word(block, 2 * word + 1) >> np.uint32(6)).astype(np.float64)
     return np.asarray((upper * 2.0**26 + lower) * 2.0**-53)
+
+
+def _word(block: NDArray[np.uint32], word: NDArray[np.intp]) -> NDArray[np.uint32]:
+    """Word `word` of each block."""
+    shape = np.broadcast_shapes(block.shape[:-1], word.shape)
+    chosen = np.broadcast_to(word, shape)[..., None]
+    return np.take_along_axis(np.broadcast_to(block, (*shape, 4)), chosen, axis=-1)[..., 0]
 
 
 def _low(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
