@@ -100,7 +100,7 @@ def _slice_range(entry: slice, n: Size) -> _Range:
         first, count = _window(start or front, stop or back, n)
     else:
         first, count = _window(stop.plus_one() if stop else front, start.plus_one() if start else back, n)
-    return _Range(first, count, step)
+    return _Range(0 if count == 0 else first, count, step)
 
 
 def _step(step: Any) -> int:
