@@ -1,9 +1,12 @@
-"""Every Python block of the README and of docs/ runs, and prints what the block after it shows."""
+"""What the README and docs/ show is so: Python blocks run, and print the text after them; commands print theirs."""
 
+import itertools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,39 +18,72 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def scripts() -> list[object]:
-    """(Python text, what it must print or None) of each block; the output is a `text` block that follows at once."""
-    found: list[object] = []
+def blocks(language: str) -> list[Any]:
+    """(text of the block, what it must print or None): for Python a `text` block that follows at once."""
+    found = []
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        blocks = list(BLOCK.finditer(text))
-        for number, block in enumerate(blocks):
-            if block[1] != "python":
+        inside = [*BLOCK.finditer(text), None]
+        for block, after in itertools.pairwise(inside):
+            if block is None or block[1] != language:
                 continue
-            after = blocks[number + 1] if number + 1 < len(blocks) else None
             follows = after is not None and after[1] == "text" and not text[block.end() : after.start()].strip()
-            name = f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"
-            found.append(pytest.param(block[2], after[2] if after and follows else None, id=name))
+            line = text.count("\n", 0, block.start()) + 1
+            found.append(pytest.param(block[2], after[2] if after and follows else None, id=f"{page.name}:{line}"))
     return found
 
 
-@pytest.mark.parametrize(("script", "printed"), scripts())
-def test_block_runs(script: str, printed: str | None, tmp_path: Path) -> None:
-    (tmp_path / "example.py").write_text(script, encoding="utf-8")
-
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "example.py"],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": ""},
+def run_python(*arguments: str, cwd: Path, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=cwd,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(home), "PATH": ""},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
 
-    assert done.stderr == ""
-    assert done.returncode == 0
-    if printed is not None:
-        assert done.stdout == printed
+
+@pytest.mark.parametrize(("script", "printed"), blocks("python"))
+def test_python_block(script: str, printed: str | None, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    (tmp_path / "example.py").write_text(script, encoding="utf-8")
+
+    done = run_python("example.py", cwd=tmp_path, home=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    if printed is None:
+        return
+    if request.config.getoption("--update-golden"):
+        replace_everywhere(f"```text\n{printed}```", f"```text\n{done.stdout.rstrip()}\n```")
+    else:
+        assert done.stdout.rstrip() == printed.rstrip()
+
+
+@pytest.mark.parametrize(("session", "_"), blocks("console"))
+def test_command(session: str, _: None, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    command, _, printed = session.partition("\n")
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    assert program == "tensorc"
+
+    done = run_python("-m", "tensorc", *arguments, cwd=ROOT, home=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    if request.config.getoption("--update-golden"):
+        replace_everywhere(f"```console\n{session}```", f"```console\n{command}\n{done.stdout.rstrip()}\n```")
+    else:
+        assert done.stdout.rstrip() == printed.rstrip()
+
+
+def replace_everywhere(old: str, new: str) -> None:
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_the_first_example_is_the_file_it_names() -> None:
+    script = blocks("python")[0].values[0]
+
+    assert script == (ROOT / "examples" / "layer.py").read_text(encoding="utf-8")
 
 
 def test_links_within_the_project_lead_somewhere() -> None:
