@@ -36,10 +36,10 @@ def load():
 
 
 def initial(rng):
-    """First values of the parameters: normal weights scaled for relu (He et al. 2015), zero biases."""
-    for inputs, outputs in itertools.pairwise(SIZES):
-        yield rng.normal(0, np.sqrt(2 / inputs), (inputs, outputs)).astype("float32")
-        yield np.zeros(outputs, "float32")
+    """Names and first values of the parameters: normal weights scaled for relu (He et al. 2015), zero biases."""
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(SIZES)):
+        yield f"weights_{layer}", rng.normal(0, np.sqrt(2 / inputs), (inputs, outputs)).astype("float32")
+        yield f"bias_{layer}", np.zeros(outputs, "float32")
 
 
 def logits(x, parameters, dropout):
@@ -53,10 +53,10 @@ def logits(x, parameters, dropout):
 
 
 def adam(loss, parameters, rate):
-    """The optimiser's variables, and its updates.  Kingma & Ba 2015, algorithm 1, with the step size of section 2."""
+    """Its variables and its updates.  Kingma & Ba 2015, algorithm 1, with the step size of section 2."""
     step = K.variable(0.0, name="step")
-    means = [K.zeros(K.int_shape(p)) for p in parameters]
-    squares = [K.zeros(K.int_shape(p)) for p in parameters]
+    means = [K.zeros(K.int_shape(p), name=f"{p.name}_mean") for p in parameters]
+    squares = [K.zeros(K.int_shape(p), name=f"{p.name}_square") for p in parameters]
 
     t = step + 1
     size = rate * K.sqrt(1 - 0.999**t) / (1 - 0.9**t)
@@ -75,7 +75,7 @@ class Model:
         x = K.placeholder(shape=(None, 64), name="x")
         digits = K.placeholder(shape=(None,), dtype="int32", name="digits")
         rate = K.placeholder(shape=(), name="rate")
-        self.parameters = [K.variable(value) for value in initial(np.random.default_rng())]
+        self.parameters = [K.variable(value, name=name) for name, value in initial(np.random.default_rng())]
 
         scores = logits(x, self.parameters, DROPOUT)
         loss = K.mean(K.sparse_categorical_crossentropy(digits, scores, from_logits=True))
@@ -85,7 +85,7 @@ class Model:
 
     def restart(self, rng):
         """Forgets what was learnt: new parameters, empty memory."""
-        for variable, value in zip(self.parameters, initial(rng), strict=True):
+        for variable, (_, value) in zip(self.parameters, initial(rng), strict=True):
             K.set_value(variable, value)
         for variable in self.memory:
             K.set_value(variable, np.zeros(K.int_shape(variable), "float32"))
@@ -121,7 +121,7 @@ def picture(path, histories, images, digits, test, read):
     axes.legend()
 
     wrong = np.flatnonzero(read != digits[test])
-    right.suptitle(f"misread: {len(wrong)} of {len(test)}")
+    right.suptitle(f"misread by seed {len(histories) - 1}: {len(wrong)} of {len(test)}")
     places = right.subplots(2, 4).ravel()
     for place in places:
         place.axis("off")
