@@ -17,7 +17,10 @@ __all__ = ["At", "Bound", "Compute", "Element", "Fill", "NoGradient", "Position"
 
 @dataclass(frozen=True)
 class At:
-    """The element of operand `operand` at an index; an entry is a size, or an integer element (indices that come from data)."""
+    """The element of operand number `operand` at an index.
+
+    An entry of the index is a size, or an integer element: an index that comes from data.
+    """
 
     operand: int
     index: tuple[Size | Element, ...]
@@ -98,7 +101,7 @@ def defop(
         gradient: (node, g) → one gradient an operand, None where there is none; a gradient may have the
             broadcast shape, it is summed back.
         index: (node, index of a result element) → the Element it is.
-        samples: tuples (operand shapes, attributes) that the registry tests use.
+        samples: operands and attributes that the registry tests use, made by `tensorc.ops.sample.sample`.
 
     Raises: IRError for a second operation of that name, or not exactly one way down.
     """

@@ -65,4 +65,6 @@ def float_only(rule: Callable[..., TensorType]) -> Callable[..., TensorType]:
     return checked
 
 
-__all__ = ["agree", "broadcast_shapes", "comparison", "elementwise", "float_only", "reduced", "same_dtype", "show_shape"]
+__all__ = [
+    "agree", "broadcast_shapes", "comparison", "elementwise", "float_only", "reduced", "same_dtype", "show_shape",
+]
