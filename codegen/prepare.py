@@ -13,6 +13,9 @@ from tensorc.ir import dims
 CHUNK = 16384
 """Elements of a reduction that one unit of work takes where the rest of the kernel gives too few units."""
 
+LONG = 4 * CHUNK
+"""Elements up to which a reduction is not worth cutting."""
+
 FEW = 2048
 """Points of a grid up to which the reductions over it are cut into chunks."""
 
@@ -36,7 +39,7 @@ def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
         inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
         each = max(1, points) * (inner if isinstance(inner, int) else 1)
         chunk = max(1, CHUNK // each)
-        if not (isinstance(loops[0].extent, int) and loops[0].extent <= 2 * chunk):
+        if not (isinstance(loops[0].extent, int) and loops[0].extent * each <= LONG):
             yield from split(kernel, loops[0].var, chunk)
             return
     yield kernel

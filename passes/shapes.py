@@ -104,6 +104,19 @@ class BroadcastReshape(Rewrite):
         return broadcast(x, shape=shape)
 
 
+class ReshapeSpread(Rewrite):
+    """reshape(broadcast c) → broadcast c  for a single number c"""
+
+    def pattern(self, x, shape):
+        return reshape(broadcast(x), shape=shape)
+
+    def check(self, x):
+        return x.type.rank == 0 or No("x is more than a single number")
+
+    def build(self, x, shape):
+        return broadcast(x, shape=shape)
+
+
 class ElementwiseOfBroadcast(Rewrite):
     """f(broadcast x, broadcast y) → broadcast f(x, y),  for an elementwise f: no element is computed twice"""
 
@@ -420,7 +433,8 @@ def _reduced_once(node: Node, x: Node, shape: Sequence[Size], axes: Iterable[int
 RULES = (
     StopGradient(), SumTo(),
     ReshapeSame(), ReshapeReshape(), ReshapeReduced(),
-    BroadcastSame(), BroadcastBroadcast(), BroadcastReshape(), ElementwiseOfBroadcast(), ElementwiseOfLeadingOnes(),
+    BroadcastSame(), BroadcastBroadcast(), BroadcastReshape(), ReshapeSpread(), ElementwiseOfBroadcast(),
+    ElementwiseOfLeadingOnes(),
     TransposeSame(), TransposeTranspose(), TransposeOnes(),
     ReverseReverse(), ReverseNothing(), SliceAll(), SliceSlice(), SliceOfConcatenate(),
     PadNothing(), ConcatenateOne(), ConcatenateNested(),

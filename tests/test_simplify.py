@@ -137,6 +137,7 @@ CASES = {
     "BroadcastSame": [(spread(X, N, 4), X)],
     "BroadcastBroadcast": [(spread(spread(R, N, 4), 2, N, 4), spread(R, 2, N, 4))],
     "BroadcastReshape": [(spread(reshape(R, shape=(1, 4)), N, 4), spread(R, N, 4))],
+    "ReshapeSpread": [(reshape(spread(S, N, 4), shape=(4, N)), spread(S, 4, N))],
     "ElementwiseOfBroadcast": [
         (X + spread(R, N, 4), X + R),
         (exp(spread(R, N, 4)), spread(exp(R), N, 4)),
