@@ -155,9 +155,9 @@ class Values(Sizes):
                         return None
                     names.add(name)
                 case ir.Iter(size, _):
+                    if not self.agrees(size):
+                        return None
                     symbols |= dims.symbols(size)
-        if any(name in self.env and self.env[name].vector for name in symbols):
-            return None
         depth = self.depth(symbols)
         entries = (scope.entry for scope in self.scopes[depth + 1:])
         return next((entry for entry in entries if entry is not None and names <= entry.known), None)
