@@ -47,7 +47,7 @@ class TestCalls:
 
     def test_what_is_missing_among_the_inputs(self):
         x, y = K.placeholder((1,), name="image"), K.placeholder((1,), name="label")
-        with pytest.raises(ValueError, match="placeholder label .*test_backend_function.py.* is needed"):
+        with pytest.raises(ValueError, match=r"placeholder label .*test_backend_function\.py.* is needed"):
             K.function([x], [x + y])
 
     def test_inputs_and_outputs_that_are_no_tensors(self):
@@ -64,6 +64,12 @@ class TestCalls:
         assert K.function([x, w], [x * w])([[1, 1], [5, 6]])[0].tolist() == [5, 6]
         assert value(w) == [1, 2]
         assert K.function([hidden], [hidden + 1])([[1, 1]])[0].tolist() == [2, 2]
+
+    def test_a_variable_may_be_fed_and_updated(self):
+        w, fed = K.variable([1, 2]), np.array([5, 6], np.float32)
+        assert K.function([w], [w], [(w, w * 10)])([fed])[0].tolist() == [5, 6]
+        assert fed.tolist() == [5, 6]
+        assert value(w) == [50, 60]
 
     def test_eval(self):
         w = K.variable([1, 2])
@@ -198,7 +204,7 @@ class TestUpdates:
             K.update(v, [1, 2, 3])
         with pytest.raises(ValueError, match="only a variable can be updated"):
             K.update(x, x + 1)
-        with pytest.raises(ValueError, match="an update is a K.update or a pair"):
+        with pytest.raises(ValueError, match=r"an update is a K\.update or a pair"):
             K.function([], [], [3])
 
     def test_an_update_runs_when_something_made_of_it_is_computed(self):

@@ -16,6 +16,9 @@ from tensorc.ir.types import DType, boolean, i32
 from tensorc.ir.types import dtype as dtype_of
 
 
+SYMBOLIC = (Handle, Node)
+
+
 def parse_dtype(spec: object, default: str | None = None) -> DType:
     """The dtype of a name, a NumPy dtype or a DType; `default`, or floatx, for None.  Raises DTypeError."""
     if spec is None:
@@ -37,7 +40,7 @@ def as_node(value: Any, dtype: DType | None = None) -> Node:
         return cast_node(value.node, dtype)
     if isinstance(value, Node):
         return cast_node(value, dtype)
-    if isinstance(value, list | tuple) and any(isinstance(v, Handle | Node) for v in value):
+    if isinstance(value, list | tuple) and any(isinstance(v, SYMBOLIC) for v in value):
         return stacked([cast_node(n, dtype) for n in promoted(value)], axis=0)
     return literal(value, dtype or literal_dtype(value))
 
@@ -50,14 +53,15 @@ def promoted(values: Iterable[Any]) -> list[Node]:
     integer makes bools int32.
     """
     values = list(values)
-    handles = [v for v in values if isinstance(v, Handle | Node)]
-    if not handles:
+    dtypes = [_node(v).type.dtype for v in values if isinstance(v, SYMBOLIC)]
+    if not dtypes:
         return _literals(values)
 
-    dtype = common_dtype([_node(h).dtype for h in handles])
-    for value in values:
-        if not isinstance(value, Handle | Node):
-            dtype = _making_room(dtype, literal_dtype(value))
+    dtype = common_dtype(dtypes)
+    if len(dtypes) < len(values):
+        for value in values:
+            if not isinstance(value, SYMBOLIC):
+                dtype = _making_room(dtype, literal_dtype(value))
     return [as_node(v, dtype) for v in values]
 
 

@@ -102,9 +102,10 @@ class _Closed:
         running = updates_behind((*updates, *outputs))
         self.provenance = provenance((*inputs, *outputs, *updates, *running))
 
-        overrides = {x.node: parameter(x.name, "input", x.node.type) for x in inputs
-                     if not isinstance(x, Placeholder | Variable)}
-        self.inputs = [_leaf(x, overrides) for x in inputs]
+        leaves = [x.parameter if isinstance(x, Variable) else x.node for x in inputs]
+        overrides = {n: parameter(x.name, "input", n.type) for x, n in zip(inputs, leaves, strict=True)
+                     if not isinstance(x, Placeholder)}
+        self.inputs = [overrides.get(n, n) for n in leaves]
 
         new, behind = values_after(running)
         before = [behind[x] if isinstance(x, Update) else x.node for x in outputs]
@@ -145,12 +146,6 @@ def _output(i: int, x: Any) -> Tensor:
                             "K.gradients gives None where no path leads to a variable; "
                             "tensorc.why_no_gradient(loss, variable) tells where it ends")
     return tensor(x)
-
-
-def _leaf(x: Tensor, overrides: dict[Node, Node]) -> Node:
-    if isinstance(x, Variable):
-        return x.parameter
-    return overrides.get(x.node, x.node)
 
 
 def _fed(value: Any) -> Any:

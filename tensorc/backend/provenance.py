@@ -27,7 +27,7 @@ R = TypeVar("R")
 PACKAGE = "tensorc."
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Origin:
     """The K call behind a handle: its name, the user's line, the handles it took, the nodes made in it.
 
