@@ -1,12 +1,13 @@
 """Register tiles: the inner loops of a matrix product, and how they sweep over a block of it.
 
     tile    c[i, j] (+)= Σ_k a[i, k] · b[k, j]   for a few rows i and a few vectors of columns j, the sums in registers
+    line    the same for one row, which streams over long lines of b
     sweep   the same for any block, cut into tiles
     block   the same for any k, cut into chunks so that a panel of b stays in the first cache
     dots    the same where b is stored transposed and a has few rows: vectors run along k
 
 Strides are arguments, so all matrix products of one dtype in a module share these functions.  Every c[i, j] is
-summed in one order, which only `tile` or `dots`, and K_CHUNK, decide: chunks of k in order, and within one k by k.
+summed in one order, which sizes alone decide: k by k in chunks of K_CHUNK, or in the lanes of `dots`.
 
 Source of the scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
 """
@@ -29,7 +30,7 @@ ROWS_AHEAD = 24
 """How far ahead the main tile fetches rows of b: the first one of a panel finds them in an outer cache."""
 
 COPY_COLUMNS, COPY_BYTES = 16, 1024
-"""From how many vectors of columns, and bytes between what follows along k, a block works on a copy of its part of a."""
+"""From how many vectors of columns, and bytes between neighbours along k, a block works on a copy of its part of a."""
 
 CACHE_LINE = 64
 CACHE_WAYS, CACHE_WAY_BYTES = 8, 4096
@@ -46,8 +47,9 @@ LOW_ROWS = 4
 """Rows of the tile that takes what the main tile leaves over.  Fewer would take as long: eight sums hide the latency of
 multiply-add, and no less than that does."""
 
-LINE_VECTORS = 8
-"""Vectors of the tile of a single row: it reads long lines of b, from wherever that lies."""
+LINE_ROWS = 8
+"""A single row of c takes its sums from so many rows of b at a time, along their whole length: the speed is that of the
+memory, which wants long lines, so here the sums are better off in the first cache."""
 
 BLOCK_ROWS = {512: 56, 256: 48, 128: 48}
 """The most rows of a block: whole tiles, few enough for a copy of its part of a on the stack."""
@@ -110,7 +112,7 @@ def product_functions(t: Tiles) -> str:
         _tile(t, "main_edge", t.rows, 1, t.rest_lanes, edge=True),
         _tile(t, "low", LOW_ROWS, t.vectors, t.lanes, low=True),
         _tile(t, "low_edge", LOW_ROWS, 1, t.rest_lanes, edge=True, low=True),
-        _tile(t, "line", 1, LINE_VECTORS, t.lanes),
+        _line(t),
     ]
     if t.rest_lanes > 1:
         parts.append(_tile(t, "main_wide_edge", t.rows, t.vectors, t.lanes, edge=True))
@@ -240,6 +242,38 @@ def _clamped_rows(f: Function, t: Tiles, rows: int) -> Callable[[str, int], str]
     return lambda a, i: f.at(a, offsets[i - 1], t.scalar) if i else a
 
 
+def _line(t: Tiles) -> str:
+    """One row of c, whole vectors of it, = Σ_k a·b, or += if %more; a[k] stands at %a + k·%step."""
+    f = Function(
+        f"define internal void @{t.name('line')}"
+        "(ptr noalias %a, i64 %step, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %columns, i64 %k, i1 %more) noinline"
+    )
+    ops = t.instructions(f, t.lanes)
+    align = t.dtype.size
+
+    def add_rows(k: str, count: int) -> None:
+        rows = [f.at("%b", f.mul(f.add(k, q), "%ldb"), t.scalar) for q in range(count)]
+        places = [f.at("%a", f.mul(f.add(k, q), "%step"), t.scalar) for q in range(count)]
+        factors = [splat(f, t.scalar, f.load(t.scalar, place, align), t.lanes) for place in places]
+        with f.loop(0, "%columns", t.lanes) as j:
+            place = f.at("%c", j, t.scalar)
+            total = f.load(ops.T, place, align)
+            for row, factor in zip(rows, factors, strict=True):
+                total = ops.muladd(factor, f.load(ops.T, f.at(row, j, t.scalar), align), total)
+            f.store(ops.T, total, place, align)
+
+    with f.when(f.negation("%more")), f.loop(0, "%columns", t.lanes) as j:
+        f.store(ops.T, "zeroinitializer", f.at("%c", j, t.scalar), align)
+
+    whole = f.floor_to("%k", LINE_ROWS)
+    with f.loop(0, whole, LINE_ROWS) as k:
+        add_rows(k, LINE_ROWS)
+    with f.loop(whole, "%k") as k:
+        add_rows(k, 1)
+    f.line("ret void")
+    return f.text()
+
+
 SWEEP_ARGUMENTS = (
     "ptr noalias %a, i64 %row, i64 %step, i64 %tile, ptr noalias %b, i64 %ldb, i64 %spread,"
     " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k, i1 %more"
@@ -255,7 +289,6 @@ def _sweep(t: Tiles) -> str:
     panels = f.floor_to("%n", t.columns)
     tiles = f.div("%m", t.rows)
     low = f.mul(tiles, t.rows)
-    line = LINE_VECTORS * t.lanes
 
     def b_at(j: Int) -> str:
         panel = f.floor_to(j, t.columns)
@@ -293,12 +326,16 @@ def _sweep(t: Tiles) -> str:
         rows = f.minimum(f.sub("%m", i), LOW_ROWS)
         a = f.at(below, f.mul(f.sub(i, low), "%row"), t.scalar)
 
-        lines = f.select(f.both(in_place, f.equal(rows, 1)), f.floor_to("%n", line), 0)
-        with f.loop(0, lines, line) as j:
-            tile("line", a, b_at(j), i, j, 1, line)
-        with f.loop(lines, panels, t.columns) as j:
+        single = f.both(in_place, f.equal(rows, 1))
+        line = f.select(single, f.floor_to("%n", t.lanes), 0)
+        with f.when(single):
+            call(
+                f, t.name("line"), ("ptr", a), ("i64", "%step"), ("ptr", "%b"), ("i64", "%ldb"),
+                ("ptr", f.at("%c", f.mul(i, "%ldc"), t.scalar)), ("i64", line), ("i64", "%k"), ("i1", "%more"),
+            )  # fmt: skip
+        with f.loop(line, panels, t.columns) as j:
             tile("low", a, b_at(j), i, j, rows, t.columns)
-        with f.loop(panels, "%n", t.rest_lanes) as j:
+        with f.loop(f.maximum(line, panels), "%n", t.rest_lanes) as j:
             tile("low_edge", a, b_at(j), i, j, rows, f.minimum(f.sub("%n", j), t.rest_lanes))
     f.line("ret void")
     return f.text()
@@ -313,7 +350,7 @@ BLOCK_ARGUMENTS = (
 def _block(t: Tiles) -> str:
     """A block of c for the whole of k, zeros where k = 0.
 
-    Where what follows along k stands far apart, as in a transposed a, or where the rows of a tile do not fit the cache
+    Where neighbours along k stand far apart, as in a transposed a, or where the rows of a tile do not fit the cache
     side by side, a's part is copied first; that pays where many columns share it.
     """
     f = Function(f"define internal void @{t.name('block')}({BLOCK_ARGUMENTS}) noinline")
