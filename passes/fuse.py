@@ -101,10 +101,10 @@ class _Fusion:
         follow = follow_axes(inner, outer, operand, node)
         if follow is None or self.would_cycle(inner, outer):
             return None
-        return self.aligned(inner, outer, operand, follow, closed)
+        union = self.aligned(inner, outer, follow, closed)
+        return union if union is not None and agrees(union, inner, outer) else None
 
-    def aligned(self, inner: Cluster, outer: Cluster, operand: Node, follow: dict[int, int],
-                closed: bool) -> Cluster | None:
+    def aligned(self, inner: Cluster, outer: Cluster, follow: dict[int, int], closed: bool) -> Cluster | None:
         """The union under `follow`: a loop of the inner frame is a loop of the outer one."""
         hidden = [i for i in range(len(inner.frame)) if i not in follow]
         wider = [o for o in range(len(outer.frame)) if o not in follow.values()]
@@ -135,8 +135,9 @@ class _Fusion:
             return None
         if outer.kind == "column" and inner.kind == "map" and not closed:
             return None
-        kind = kinds.pop() if len(kinds) == 1 else "map" if not kinds else None
-        return None if kind is None else self.joined(inner, outer, follow, outer.frame, kind)
+        if len(kinds) > 1:
+            return None
+        return self.joined(inner, outer, follow, outer.frame, kinds.pop() if kinds else "map")
 
     def joined(self, moved: Cluster, kept: Cluster, follow: dict[int, int], frame: tuple[Size, ...],
                kind: str) -> Cluster:
@@ -277,27 +278,38 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
 
 def follow_axes(inner: Cluster, outer: Cluster, operand: Node, node: Node) -> dict[int, int] | None:
     """For each loop that `operand` follows in its cluster, the loop of `node`'s cluster that it meets there."""
-    if node.op.reduce is not None:
-        at: list[int | None] = []
-        for size in operand.shape:
-            at.append(None if size == 1 else sum(p is not None for p in at))
-    elif node.op.name == "transpose":
-        at = [None] * len(operand.shape)
-        for i, source in enumerate(node.perm):
-            at[source] = outer.axes[node][i]
-    elif node.op.view:
-        kept = [a for a in outer.axes[node] if a is not None]
-        at = [None if s == 1 else kept.pop(0) for s in operand.shape]
-    else:
-        shift = len(node.shape) - len(operand.shape)
-        at = [None if s == 1 else outer.axes[node][i + shift] for i, s in enumerate(operand.shape)]
     found: dict[int, int] = {}
-    for mine, theirs in zip(inner.axes[operand], at, strict=True):
+    for mine, theirs in zip(inner.axes[operand], read_axes(outer, operand, node), strict=True):
         if mine is not None:
             if theirs is None:
                 return None
             found[mine] = theirs
     return dict(sorted(found.items()))
+
+
+def read_axes(cluster: Cluster, operand: Node, node: Node) -> Axes:
+    """For each axis of `operand`, the loop of `node`'s cluster along which `node` reads it."""
+    own = cluster.axes[node]
+    if node.op.reduce is not None:
+        gone = reduced_axes(node)
+        over = iter(sorted(cluster.reduced))
+        kept = iter([a for i, a in enumerate(own) if i not in gone] if node.attrs.get("keepdims") else own)
+        return tuple((None if s == 1 else next(over)) if i in gone else next(kept)
+                     for i, s in enumerate(operand.shape))
+    if node.op.name == "transpose":
+        return tuple(own[node.perm.index(i)] for i in range(len(own)))
+    if node.op.view:
+        moving = iter(a for a in own if a is not None)
+        return tuple(None if s == 1 else next(moving) for s in operand.shape)
+    shift = len(node.shape) - len(operand.shape)
+    return tuple(None if s == 1 else own[i + shift] for i, s in enumerate(operand.shape))
+
+
+def agrees(union: Cluster, first: Cluster, second: Cluster) -> bool:
+    """Does every node of one cluster that reads a node of the other find it at its own place?"""
+    return all(not node.op.kernel and not is_shift(node) and union.axes[a] == read_axes(union, a, node)
+               for node in union.nodes for a in node.args
+               if a in union.axes and (node in first.axes) != (a in first.axes))
 
 
 def is_shift(node: Node) -> bool:
