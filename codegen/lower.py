@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tensorc.codegen import loopir as ir
 from tensorc.errors import InternalError
 from tensorc.ir import dims
-from tensorc.ir.dims import Size
+from tensorc.ir.dims import Dim, Size
 from tensorc.ir.kernels import Group, Place
 from tensorc.ir.node import Node
 from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
@@ -65,8 +65,8 @@ class _Lowering:
         self.counter = itertools.count()
         self.scopes = [_Scope("", 1)]
         self.home: dict[str, _Scope] = {}        # of every variable a Let binds
-        self.loops_of_frame = [f"i{k}" for k in range(len(group.frame))]
-        self.taken = {s for n in (*group.inputs, *group.nodes) for size in n.shape for s in dims.symbols(size)}
+        self.taken = set().union(*map(_symbols, (*group.inputs, *group.nodes)))
+        self.loops_of_frame = [self.claim(f"i{k}") for k in range(len(group.frame))]
         by_place: dict[Place, str] = {}
         for node, place in zip(group.inputs, group.reads, strict=True):
             self.loads[node] = self.buffer(names.get(node, "c"), node, place, "in")
@@ -83,13 +83,17 @@ class _Lowering:
     def buffer(self, name: str, node: Node, where: Place | Scratch, role: ir.Role) -> str:
         """Declares a buffer for a node's value and returns its name."""
         name = name.lstrip("%")
-        name = f"t{name}" if name[:1].isdigit() else name
-        while name in self.taken or name in self.loops_of_frame:
-            name += "_"
+        name = self.claim(f"t{name}" if name[:1].isdigit() else name)
         self.buffers[name] = ir.Buffer(name, node.dtype, node.shape, role)
         self.operands[name] = where
-        self.taken.add(name)
         return name
+
+    def claim(self, wish: str) -> str:
+        """`wish`, or something like it where that is a size, a buffer or a loop already."""
+        while wish in self.taken:
+            wish += "_"
+        self.taken.add(wish)
+        return wish
 
     def kernel(self, name: str, grid: tuple[tuple[str, Size], ...]) -> ir.Kernel:
         """What has been written, as a kernel."""
@@ -154,12 +158,13 @@ class _Lowering:
         product = next(n for n in group.nodes if n.op.kernel == "matmul")
         loads = [self.loads[a] for a in product.args]
         c = self.product_buffer(product)
-        grid, at = _product_grid(product)
+        batch = [f"b{k}" for k in range(len(product.shape) - 2)]
+        grid = tuple(zip(map(self.claim, [*batch, "i", "j"]), product.shape, strict=True))
         follows = [i for i, n in enumerate(group.outputs) if n is not product]
         epilogue = None
         if follows:
             self.loads[product] = c
-            by_loop = [s for s, size in zip(at, product.shape, strict=True) if size != 1]
+            by_loop = [dims.symbol(var) for var, size in grid if size != 1]
             index = [tuple(0 if a is None else by_loop[a] for a in axes) for axes in group.axes]
             self.store_all(follows, index)
             epilogue = self.kernel(f"{group.name}_epilogue", grid)
@@ -360,11 +365,13 @@ def computing(dtype: DType) -> DType:
     return f32 if dtype is f16 else dtype
 
 
-def _product_grid(product: Node) -> tuple[tuple[tuple[str, Size], ...], list[Size]]:
-    """The grid (batch…, i, j) of a product, and its variables as sizes."""
-    rank = len(product.shape)
-    names = [f"b{k}" for k in range(rank - 2)] + ["i", "j"]
-    return tuple(zip(names, product.shape, strict=True)), [dims.symbol(n) for n in names]
+def _symbols(node: Node) -> set[str]:
+    """The size symbols in a node's shape and attributes."""
+    found = {s for size in node.shape for s in dims.symbols(size)}
+    for value in node.attrs.values():
+        each = value if isinstance(value, tuple) else (value,)
+        found.update(s for size in each if isinstance(size, Dim) for s in dims.symbols(size))
+    return found
 
 
 def _size_names(buffers: Iterable[ir.Buffer], grid: Iterable[tuple[str, Size]], body: ir.Body) -> tuple[str, ...]:
