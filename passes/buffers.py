@@ -179,9 +179,9 @@ class _Planner:
 
 
 def aligned_bytes(node: Node) -> Size:
-    """Bytes of a node's value, up to a whole cache line."""
+    """Bytes of a node's value, up to whole cache lines; one at least, so that no two values have the same place."""
     size = node.type.count * node.dtype.size
-    return dims.ceildiv(size, ALIGN) * ALIGN
+    return dims.ceildiv(size, ALIGN) * ALIGN or ALIGN
 
 
 def _plain_axes(node: Node) -> tuple[int | None, ...]:
