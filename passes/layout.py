@@ -40,29 +40,32 @@ TYPICAL = 64                         # what a symbolic size is taken for when la
 
 
 class MatmulOfTransposeLeft(Rewrite):
-    """matmul(aᵀ, b) → matmul(a, b) that reads a transposed"""
+    """matmul(aᵀ, b) → matmul(a, b) that reads a transposed
+
+    Where other axes change places too, their transpose is left, and rows stay rows in it.
+    """
 
     def pattern(self, a, b, perm, flip, other):
         return matmul(transpose(a, perm=perm), b, transpose_a=flip, transpose_b=other)
 
     def check(self, perm):
-        return _swaps_last(perm) or No(f"{list(perm)} is not a swap of the last two axes")
+        return _turns_rows(perm) or No(f"{list(perm)} does not make columns of rows")
 
-    def build(self, a, b, flip, other):
-        return matmul(a, b, transpose_a=not flip, transpose_b=other)
+    def build(self, a, b, perm, flip, other):
+        return matmul(_unturned(a, perm), b, transpose_a=not flip, transpose_b=other)
 
 
 class MatmulOfTransposeRight(Rewrite):
-    """matmul(a, bᵀ) → matmul(a, b) that reads b transposed"""
+    """matmul(a, bᵀ) → matmul(a, b) that reads b transposed,  as MatmulOfTransposeLeft"""
 
     def pattern(self, a, b, perm, flip, other):
         return matmul(a, transpose(b, perm=perm), transpose_a=other, transpose_b=flip)
 
     def check(self, perm):
-        return _swaps_last(perm) or No(f"{list(perm)} is not a swap of the last two axes")
+        return _turns_rows(perm) or No(f"{list(perm)} does not make columns of rows")
 
-    def build(self, a, b, flip, other):
-        return matmul(a, b, transpose_a=other, transpose_b=not flip)
+    def build(self, a, b, perm, flip, other):
+        return matmul(a, _unturned(b, perm), transpose_a=other, transpose_b=not flip)
 
 
 class ReduceTranspose(Rewrite):
@@ -221,6 +224,16 @@ def _typical(node: Node) -> int:
 def _swaps_last(perm: Sequence[int]) -> bool:
     n = len(perm)
     return n >= 2 and tuple(perm) == (*range(n - 2), n - 1, n - 2)
+
+
+def _turns_rows(perm: Sequence[int]) -> bool:
+    """Whether the last axis becomes the last but one, so that a matrix read transposed would have its rows."""
+    return len(perm) >= 2 and perm[-2] == len(perm) - 1
+
+
+def _unturned(x: Node, perm: Sequence[int]) -> Node:
+    """x transposed by the rest of a permutation that turns rows."""
+    return _transposed(x, (*perm[:-2], perm[-1], perm[-2]))
 
 
 def _permuted(values: Sequence[Any], perm: Sequence[int]) -> tuple[Any, ...]:

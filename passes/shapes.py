@@ -13,6 +13,7 @@ from tensorc.ops import (
     broadcast,
     concatenate,
     max,
+    mean,
     min,
     pad,
     prod,
@@ -311,8 +312,11 @@ class ReduceReduced(Rewrite):
     def pattern(self, x, inner, outer):
         return tuple(reduce(reduce(x, axes=inner), axes=outer) for reduce in (sum, prod, max, min, any, all))
 
+    def check(self, x, inner):
+        return not _row_by_row(x, inner) or No("x is computed row by row, and its sum with it")
+
     def build(self, node, x, inner, outer):
-        first = node.args[0]
+        first = node.x
         left = [i for i in range(len(x.shape)) if first.keepdims or i not in inner]
         axes = tuple(sorted({*inner, *(left[i] for i in outer)}))
         keepdims = first.keepdims and node.keepdims
@@ -320,13 +324,13 @@ class ReduceReduced(Rewrite):
 
 
 class SumNeg(Rewrite):
-    """sum(−x) → −sum x"""
+    """sum(−x) → −sum x,  mean(−x) → −mean x"""
 
-    def pattern(self, x, axes, keepdims):
-        return sum(-x, axes=axes, keepdims=keepdims)
+    def pattern(self, x):
+        return sum(-x), mean(-x)
 
-    def build(self, x, axes, keepdims):
-        return -sum(x, axes=axes, keepdims=keepdims)
+    def build(self, node, x):
+        return -make(node.op, x, **node.attrs)
 
 
 class SumBroadcast(Rewrite):
@@ -381,6 +385,18 @@ class StopGradient(Rewrite):
 
     def build(self, x):
         return x
+
+
+def _row_by_row(x: Node, axes: tuple[int, ...]) -> bool:
+    """Whether a reduction over the same axes is among what x is computed from element by element."""
+    todo, seen = [x], 0
+    while todo and seen < 30:
+        node, seen = todo.pop(), seen + 1
+        if node.attrs.get("axes") == axes and node.op.reduce:
+            return True
+        if node.op.scalar:
+            todo.extend(node.args)
+    return False
 
 
 def _only_leads(view: Node) -> bool:

@@ -26,14 +26,14 @@ from tensorc.passes.pipeline import default
 
 N = symbol("n")
 A, B, W = tensor("a", N, 4), tensor("b", N, 4), tensor("w", 4, 4)
-Q, K = tensor("q", N, 5, 4), tensor("k", N, 5, 4)
+Q, K, H = tensor("q", N, 5, 4), tensor("k", N, 5, 4), tensor("h", 5, N, 4)
 V = tensor("v", 4)
 SIZES = {"n": 3}
 
 
 def arrays():
     rng = np.random.default_rng(7)
-    shapes = {"a": (3, 4), "b": (3, 4), "w": (4, 4), "q": (3, 5, 4), "k": (3, 5, 4), "v": (4,)}
+    shapes = {"a": (3, 4), "b": (3, 4), "w": (4, 4), "q": (3, 5, 4), "k": (3, 5, 4), "h": (5, 3, 4), "v": (4,)}
     return {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
@@ -61,6 +61,7 @@ CASES = {
     "of a product": (flip(product(A, W)), product(W, A, ta=True, tb=True)),
     "one that is read transposed already": (product(flip(A), B, ta=True, tb=True), product(A, B, tb=True)),
     "a batch": (product(Q, flip(K, LAST)), product(Q, K, tb=True)),
+    "the rest of a batch": (product(Q, flip(flip(H, (1, 0, 2)), LAST)), product(Q, flip(H, (1, 0, 2)), tb=True)),
     "a sum over rows": (total(flip(A), 1), total(A, 0)),
     "a sum over some axes": (total(flip(Q, (2, 0, 1)), 0, 2), total(Q, 1, 2)),
     "kept axes": (total(flip(A), 1, keepdims=True), reshape(total(A, 0, keepdims=True), shape=(4, 1))),

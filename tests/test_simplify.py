@@ -22,6 +22,7 @@ from tensorc.ops import (
     lt,
     max,
     maximum,
+    mean,
     min,
     minimum,
     ne,
@@ -170,7 +171,7 @@ CASES = {
         (max(max(X, axes=(0,), keepdims=True), axes=(1,), keepdims=True), max(X, axes=(0, 1), keepdims=True)),
         (all(all(B, axes=(0,), keepdims=False), axes=(0,), keepdims=False), all(B, axes=(0, 1), keepdims=False)),
     ],
-    "SumNeg": [(total(-X, 1), -total(X, 1))],
+    "SumNeg": [(total(-X, 1), -total(X, 1)), (mean(-X, axes=(1,), keepdims=True), -mean(X, axes=(1,), keepdims=True))],
     "SumBroadcast": [
         (total(spread(R, 5, 4), 0), R * 5),
         (total(spread(R, N, 4), 0, 1), total(R, 0) * cast(size(value=N, dtype=i64), dtype=f32)),
@@ -246,6 +247,10 @@ LEFT_ALONE = {
     ),
     "the maximum of nothing": (
         max(spread(R, N, 4), axes=(0,), keepdims=False), "ExtremeBroadcast", "there may be no element at all",
+    ),
+    "a sum of what is computed by rows": (
+        total(total(exp(X - max(X, axes=(1,), keepdims=True)), 1), 0), "ReduceReduced",
+        "x is computed row by row, and its sum with it",
     ),
     "a transpose of long axes": (transpose(X, perm=(1, 0)), "TransposeOnes", "axes longer than 1 change places"),
 }
