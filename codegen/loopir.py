@@ -97,6 +97,8 @@ Expr = Num | Var | Iter | Load | Call | Cast
 
 @dataclass(frozen=True)
 class Let:
+    """var = value; an integer variable may stand in indices and extents from here on."""
+
     var: str
     value: Expr
 
@@ -141,6 +143,8 @@ class For:
 
 @dataclass(frozen=True)
 class Store:
+    """buffer[index] = value."""
+
     buffer: str
     index: Index
     value: Expr

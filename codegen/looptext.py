@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tensorc.codegen import loopir as ir
-from tensorc.ir.dims import Size
 
 INDENT = "  "
 
@@ -65,7 +64,7 @@ def statement_text(s: ir.Stmt) -> str:
         case ir.Store(buffer, index, value):
             return f"{buffer}{index_text(index)} = {expression_text(value)}"
         case ir.For(var, extent, _):
-            return f"for {var} < {_size_text(extent)}:"
+            return f"for {var} < {extent}:"
 
 
 def expression_text(e: ir.Expr) -> str:
@@ -75,7 +74,7 @@ def expression_text(e: ir.Expr) -> str:
         case ir.Var(name, _):
             return name
         case ir.Iter(size, dtype):
-            return f"{dtype}({_size_text(size)})"
+            return f"{dtype}({size})"
         case ir.Load(buffer, index, _, None):
             return f"{buffer}{index_text(index)}"
         case ir.Load(buffer, index, _, where):
@@ -88,11 +87,7 @@ def expression_text(e: ir.Expr) -> str:
 
 
 def index_text(index: ir.Index) -> str:
-    return f"[{', '.join(map(_size_text, index))}]"
-
-
-def _size_text(size: Size) -> str:
-    return str(size)
+    return f"[{', '.join(map(str, index))}]"
 
 
 def _signature(buffers: tuple[ir.Buffer, ...], sizes: tuple[str, ...]) -> str:

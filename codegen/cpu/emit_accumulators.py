@@ -31,6 +31,13 @@ State = tuple[str, ...]
 
 @dataclass
 class Accumulator:
+    """An open accumulator.
+
+    Attributes:
+        cells: one for each copy of the region that feeds it, of `width` lanes.
+        scalar: of a fold, the cell of what is fed outside its vectorised loops.
+    """
+
     acc: ir.Acc
     kind: Literal["lane", "fold", "one"]
     cells: list[Cell]
