@@ -15,5 +15,5 @@ __all__ = ["__version__", "why_no_gradient"]
 
 def why_no_gradient(loss: _Any, variable: _Any) -> str:
     """Why `K.gradients(loss, [variable])` gives None: the operations that cut the path, with the user's lines."""
-    from tensorc.backend.gradients import why_no_gradient as why
+    from tensorc.backend.differentiation import why_no_gradient as why
     return why(loss, variable)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +184,8 @@ def test_there_are_no_sessions():
     for call in K.get_session, lambda: K.set_session(None):
         with pytest.raises(RuntimeError, match="no sessions"):
             call()
+
+
+def test_no_module_hides_behind_a_function_of_its_name():
+    folder = Path(K.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")}.isdisjoint(K.__all__)

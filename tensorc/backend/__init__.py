@@ -17,8 +17,8 @@ from tensorc.backend.config import (
     symbolic,
 )
 from tensorc.backend.control import stop_gradient, switch
-from tensorc.backend.function import eval, function
-from tensorc.backend.gradients import gradients
+from tensorc.backend.differentiation import gradients
+from tensorc.backend.functions import eval, function
 from tensorc.backend.images import (
     asymmetric_temporal_padding,
     resize_images,
@@ -103,7 +103,7 @@ from tensorc.backend.reduce import (
     sum,
     var,
 )
-from tensorc.backend.shape import (
+from tensorc.backend.shapes import (
     arange,
     batch_flatten,
     concatenate,

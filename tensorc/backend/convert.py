@@ -15,7 +15,6 @@ from tensorc.ir.node import Node, constant
 from tensorc.ir.types import DType, boolean, i32
 from tensorc.ir.types import dtype as dtype_of
 
-
 SYMBOLIC = (Handle, Node)
 
 

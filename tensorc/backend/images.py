@@ -12,7 +12,7 @@ from tensorc.backend.config import normalize_data_format
 from tensorc.backend.convert import as_node
 from tensorc.backend.indexing import index
 from tensorc.backend.provenance import public
-from tensorc.backend.shape import repeated, reshaped
+from tensorc.backend.shapes import repeated, reshaped
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir.node import Node

@@ -9,7 +9,7 @@ from tensorc import ops
 from tensorc.backend.convert import as_node, promoted
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis
-from tensorc.backend.shape import reshaped
+from tensorc.backend.shapes import reshaped
 from tensorc.backend.tensor import Tensor, matmul
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims

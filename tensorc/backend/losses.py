@@ -11,7 +11,7 @@ from tensorc.backend.indexing import index
 from tensorc.backend.math import clipped
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis
-from tensorc.backend.shape import one_hot_node
+from tensorc.backend.shapes import one_hot_node
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ShapeError
 from tensorc.ir.node import Node

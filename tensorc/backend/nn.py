@@ -16,7 +16,7 @@ from tensorc.backend.math import clipped
 from tensorc.backend.provenance import public
 from tensorc.backend.random import uniform_node
 from tensorc.backend.reduce import one_axis, some_axes
-from tensorc.backend.shape import one_hot_node, reshaped
+from tensorc.backend.shapes import one_hot_node, reshaped
 from tensorc.backend.sizes import as_size
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError, ShapeError

@@ -9,7 +9,7 @@ import numpy as np
 
 from tensorc import ops
 from tensorc.backend.convert import as_node, cast_node, literal, parse_dtype
-from tensorc.backend.function import eval
+from tensorc.backend.functions import eval
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, streams
 from tensorc.backend.names import identifier, serial, unique_name
 from tensorc.backend.provenance import public
