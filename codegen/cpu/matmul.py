@@ -30,7 +30,7 @@ DTYPES = (f32, f64, i32, i64)
 UNIT = 1 << 19
 """Multiplications that make a unit worth its overhead."""
 
-ENOUGH_UNITS = 8
+ENOUGH_UNITS = 32
 """A product is cut further only where its blocks would not stay in the second cache."""
 
 BLOCK_BYTES = 2048
