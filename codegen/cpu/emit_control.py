@@ -57,6 +57,7 @@ class Control(Accumulators):
             self.push({name: wide})
 
     def repeat(self, s: ir.For) -> None:
+        """A loop, in lanes where the schedule says so."""
         extent = self.size(s.extent)
         if not never_negative(s.extent, self.signed):
             extent = self.higher(extent, 0)
