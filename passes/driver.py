@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NoReturn
 
 from tensorc.errors import RewriteError, TensorcError
 from tensorc.ir.graph import Graph, Location, describe
-from tensorc.ir.node import Node, Op, Pattern, rebuild, watching
+from tensorc.ir.node import Node, Pattern, rebuild, watching
 from tensorc.passes.context import Context
-from tensorc.passes.rewrite import Binding, Fired, Missed, No, Rewrite, matches, may_match, near_miss, whole
+from tensorc.passes.rewrite import (
+    Binding,
+    Fired,
+    Kind,
+    Missed,
+    No,
+    Rewrite,
+    kind_of,
+    matches,
+    may_match,
+    near_miss,
+    numbers_in,
+    whole,
+)
+
+Candidates = tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]
 
 
-def sweep(graph: Graph, rules: Sequence[Rewrite], context: Context) -> Graph:
+class Table:
+    """Rules in order, and which of them are worth trying on a node: known from its operation and its operands' kinds.
+
+    What it finds out it keeps, so a table that is used again is quicker.
+    """
+
+    def __init__(self, rules: Iterable[Rewrite]) -> None:
+        self.rules = tuple(rules)
+        self.numbers = sorted(set().union(*(numbers_in(p) for rule in self.rules for p in rule.patterns)))
+        self.known: dict[tuple[Kind, ...], Candidates] = {}
+
+    def candidates(self, node: Node) -> Candidates:
+        """Rules in order, with those of their patterns that could match."""
+        kinds = [kind_of(a, self.numbers) for a in node.args]
+        signature: tuple[Kind, ...] = (node.op, *kinds)
+        found = self.known.get(signature)
+        if found is None:
+            operands = [a.op for a in node.args]
+            tried = ((rule, tuple(p for p in rule.patterns if may_match(p, node.op, kinds))) for rule in self.rules)
+            found = tuple((rule, ps) for rule, ps in tried if ps and rule.concerns(node.op, operands))
+            self.known[signature] = found
+        return found
+
+
+def sweep(graph: Graph, rules: Iterable[Rewrite] | Table, context: Context) -> Graph:
     """The graph in which no rule applies any more; where several apply, the first in `rules` is taken.
 
     A node is looked at when its operands have settled, so one walk suffices, and the result does not depend on
@@ -20,7 +59,8 @@ def sweep(graph: Graph, rules: Sequence[Rewrite], context: Context) -> Graph:
 
     Raises: RewriteError naming the rule that changed a type or failed, or the rules that undo one another.
     """
-    settling = _Settling(graph, rules, context)
+    table = rules if isinstance(rules, Table) else Table(rules)
+    settling = _Settling(graph, table, context)
     return graph.with_roots([settling.settle(root) for root in graph.roots], settling.provenance)
 
 
@@ -31,9 +71,9 @@ class _Settling:
     settle, each for the one after it: to wait for a node on the path is to wait for ever.
     """
 
-    def __init__(self, graph: Graph, rules: Sequence[Rewrite], context: Context) -> None:
+    def __init__(self, graph: Graph, table: Table, context: Context) -> None:
         self.context = context
-        self.table = _Table(rules)
+        self.table = table
         self.provenance: dict[Node, tuple[Location, ...]] = dict(graph.provenance)
         self.settled: dict[Node, Node] = {}
         self.became: dict[Node, Node] = {}
@@ -132,22 +172,3 @@ class _Settling:
     def _refuse(self, what: str, rules: Iterable[str], node: Node) -> NoReturn:
         names = " and ".join(dict.fromkeys(rules))
         raise RewriteError(f"rewrites {what}: {names}\n{describe(node, self.provenance)}")
-
-
-class _Table:
-    """Which rules are worth trying on a node, known from its operation and those of its operands."""
-
-    def __init__(self, rules: Sequence[Rewrite]) -> None:
-        self.rules = rules
-        self.known: dict[tuple[Op, ...], tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]] = {}
-
-    def candidates(self, node: Node) -> tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]:
-        """Rules in order, with those of their patterns that could match."""
-        signature = (node.op, *(a.op for a in node.args))
-        found = self.known.get(signature)
-        if found is None:
-            op, *operands = signature
-            tried = ((rule, tuple(p for p in rule.patterns if may_match(p, op, operands))) for rule in self.rules)
-            found = tuple((rule, patterns) for rule, patterns in tried if patterns and rule.concerns(op, operands))
-            self.known[signature] = found
-        return found

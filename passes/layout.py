@@ -33,7 +33,7 @@ from tensorc.ops import (
 from tensorc.ops.shape import inverse
 from tensorc.passes import simplify
 from tensorc.passes.context import Context
-from tensorc.passes.driver import sweep
+from tensorc.passes.driver import Table, sweep
 from tensorc.passes.rewrite import No, Rewrite
 
 TYPICAL = 64                         # what a symbolic size is taken for when layouts are compared
@@ -183,13 +183,17 @@ ABSORB = (
 )
 
 
+_ABSORBING = Table((*ABSORB, *simplify.RULES))
+_SINKING = Table((*ABSORB, SinkTranspose(), *simplify.RULES))
+
+
 def assign(graph: Graph, context: Context) -> Graph:
     """The graph with as few elements moved by transposes as the rules find; a reason is noted for each that stays."""
     if not moved(graph):
         return graph
-    graph = sweep(graph, (*ABSORB, *simplify.RULES), context)
+    graph = sweep(graph, _ABSORBING, context)
     graph = sweep(graph, (TransposeOfMatmul(_alone(graph)), *ABSORB, *simplify.RULES), context)
-    sunk = sweep(graph, (*ABSORB, SinkTranspose(), *simplify.RULES), context)
+    sunk = sweep(graph, _SINKING, context)
     if moved(sunk) < moved(graph):
         graph = sunk
     using = users(graph.roots)

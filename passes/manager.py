@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tensorc.errors import ArgumentError, IRError, RewriteError
 from tensorc.ir.graph import Graph, verify
 from tensorc.passes.context import Context, Pass
-from tensorc.passes.driver import sweep
+from tensorc.passes.driver import Table, sweep
 from tensorc.passes.rewrite import Rewrite
 
 __all__ = ["Context", "Pass", "Pipeline", "Step", "find", "register", "rewrite"]
@@ -21,8 +21,11 @@ ENTRY_POINTS = "tensorc.passes"
 
 def rewrite(*rules: Rewrite) -> Pass:
     """The pass that applies rules, operands first, until none applies."""
+    table = Table(rules)
+
     def run(graph: Graph, context: Context) -> Graph:
-        return sweep(graph, rules, context)
+        return sweep(graph, table, context)
+
     run.__name__ = rules[0].name if len(rules) == 1 else "rewrite"
     return run
 

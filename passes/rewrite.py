@@ -19,7 +19,7 @@ ask for the holes they need by name; `node` is the node that matched.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,8 @@ class Rewrite:
         self._check = inspect.signature(self.check).parameters.values() if hasattr(self, "check") else None
         self._build = inspect.signature(self.build).parameters.values()
         asked = {p.name for p in (*self._build, *(self._check or ()))} - {"node"}
+        if "node" in _holes(self.patterns[0]):
+            raise RewriteError(f"{self.name}: no hole may be called node; that is what matched")
         for pattern in self.patterns:
             if unknown := asked - _holes(pattern):
                 raise RewriteError(f"{self.name}: {pattern} has no hole {min(unknown)!r}")
@@ -108,8 +110,27 @@ def matches(pattern: Pattern, node: Node) -> Iterator[Binding]:
     return _match(pattern, node, {"node": node})
 
 
-def may_match(pattern: Pattern, op: Op, operands: Sequence[Op]) -> bool:
-    """False if no node of `op` on results of `operands` can match: a cheap test that settles most cases."""
+Literal = tuple[bool, float]          # a number in a pattern; that it is a bool keeps True from being 1
+Kind = Op | Literal                   # what is seen of an operand at a glance
+
+
+def numbers_in(pattern: Any) -> set[Literal]:
+    """The numbers that a pattern asks for."""
+    if isinstance(pattern, Pattern):
+        return set().union(*map(numbers_in, pattern.args))
+    return set() if isinstance(pattern, Node) else {_literal(pattern)}
+
+
+def kind_of(node: Node, numbers: Iterable[Literal]) -> Kind:
+    """Which of the numbers that make a difference an operand is, else its operation."""
+    fill = filled_with(node)
+    if fill is None:
+        return node.op
+    return next((n for n in numbers if _equals(fill, n)), node.op)
+
+
+def may_match(pattern: Pattern, op: Op, operands: Sequence[Kind]) -> bool:
+    """False if no node of `op` on such operands can match: a cheap test that settles most cases."""
     if pattern.op is None:
         return True
     if pattern.op is not op:
@@ -193,7 +214,8 @@ def _match(pattern: Any, value: Any, bound: Binding) -> Iterator[Binding]:
                 if pairs is not None:
                     yield from _match_all(pairs + attrs, bound)
     elif isinstance(value, Node) and not isinstance(pattern, Node):
-        if _is_filled_with(value, pattern):
+        fill = filled_with(value)
+        if fill is not None and _equals(fill, _literal(pattern)):
             yield bound
     elif _same(pattern, value):
         yield bound
@@ -238,18 +260,21 @@ def _pairs(patterns: tuple[Any, ...], values: tuple[Node, ...]) -> tuple[tuple[A
     return (*zip(patterns[:n], values[:n], strict=True), (rest, values[n:])) if len(values) >= n else None
 
 
-def _may_be(pattern: Any, op: Op) -> bool:
+def _may_be(pattern: Any, kind: Kind) -> bool:
     if isinstance(pattern, Pattern):
-        return pattern.op is None or pattern.op is op
-    return pattern.op is op if isinstance(pattern, Node) else op.name in ("constant", "broadcast")
+        constant = isinstance(kind, tuple) and pattern.op is not None and pattern.op.name in ("constant", "broadcast")
+        return pattern.op is None or pattern.op is kind or constant
+    return isinstance(pattern, Node) or kind == _literal(pattern)
 
 
-def _is_filled_with(node: Node, number: Any) -> bool:
-    """Whether a node is a constant of that number; 0 is also -0, and True is a bool alone."""
-    fill = filled_with(node)
-    if fill is None or (isinstance(number, bool) != node.dtype.is_bool):
-        return False
-    return bool(fill == number)
+def _literal(number: bool | float) -> Literal:
+    return isinstance(number, bool), float(number)
+
+
+def _equals(fill: Any, literal: Literal) -> bool:
+    """Whether a NumPy scalar is that number, as precisely as its dtype has it; 0 is also -0."""
+    is_bool, number = literal
+    return is_bool == isinstance(fill, np.bool_) and bool(fill == number)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -6,7 +6,7 @@ from tensorc.errors import ArgumentError, RewriteError
 from tensorc.ir.dims import symbol
 from tensorc.ir.graph import Graph, Location
 from tensorc.ir.node import Node, constant
-from tensorc.ir.types import TensorType, f32, i32
+from tensorc.ir.types import TensorType, f16, f32, i32
 from tensorc.ops.elementwise import add, cast, exp, log, maximum, mul, neg, sqrt, sub, tanh
 from tensorc.ops.reduce import sum
 from tensorc.ops.shape import broadcast, concatenate
@@ -180,8 +180,19 @@ def test_a_rule_that_asks_for_a_hole_its_pattern_lacks_is_refused():
         def build(self, y):
             return y
 
+    class Taken(Rewrite):
+        """log x → x"""
+
+        def pattern(self, node):
+            return log(node)
+
+        def build(self, node):
+            return node
+
     with pytest.raises(RewriteError, match=r"Wrong: log\(x\) has no hole 'y'"):
         Wrong()
+    with pytest.raises(RewriteError, match="Taken: no hole may be called node"):
+        Taken()
 
 
 def test_a_lone_hole_sees_every_node_that_concerns_it():
@@ -449,3 +460,31 @@ def test_the_result_does_not_depend_on_the_order_in_which_nodes_were_made():
     first = applied(rules, log(exp(X)) - (X - Y))
     again = applied(rules, maximum(X, Y) + 0, log(exp(X)) - (X - Y))
     assert first == again[1:]
+
+
+def test_numbers_are_as_precise_as_the_constant():
+    class Tenth(Rewrite):
+        """x · 0.1 → x"""
+
+        def pattern(self, x):
+            return x * 0.1
+
+        def build(self, x):
+            return x
+
+    h = tensor("h", 3, dtype=f16)
+    assert applied([Tenth()], X * 0.1, h * 0.1, X * 0.2) == (X, h, X * 0.2)
+
+
+def test_a_repeated_constant_is_a_number_and_a_broadcast():
+    class Spread(Rewrite):
+        """exp(broadcast x) → broadcast(exp x)"""
+
+        def pattern(self, x, shape):
+            return exp(broadcast(x, shape=shape))
+
+        def build(self, x, shape):
+            return broadcast(exp(x), shape=shape)
+
+    one = constant(0.0, f32)
+    assert applied([Spread(), AddZero()], exp(broadcast(one, shape=(N, 3)))) == (broadcast(exp(one), shape=(N, 3)),)
