@@ -24,6 +24,7 @@ class TestCalls:
         a = np.arange(3, dtype="float32")
         assert K.function([x], [x * 2])([a])[0].tolist() == [0, 2, 4]
         assert K.function(x, x * 2)(a).tolist() == [0, 2, 4]
+        assert K.function(x, x * 2)([0, 1, 2]).tolist() == [0, 2, 4]
         assert K.function([x], x * 2)([a]).tolist() == [0, 2, 4]
         assert K.function([], [K.constant(1)])([])[0] == 1
         assert K.function([x], [])([a]) == []

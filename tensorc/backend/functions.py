@@ -26,7 +26,7 @@ class Function:
     Attributes:
         inputs, outputs, updates: the tensors it was made of.
         name: what dumps call it.
-        compiled: the runtime's function, whose `ir`, `kernels` and `profile` show what became of it.
+        compiled: the runtime's function, whose `graph` and `program` show what became of it.
     """
 
     def __init__(self, inputs: Any, outputs: Any, updates: Sequence[Any], name: str, passes: Any = None) -> None:
@@ -39,7 +39,7 @@ class Function:
         self.outputs = [_output(i, x) for i, x in enumerate(given)]
         self.updates = as_updates(updates)
 
-        graph = _Closed(self.inputs, self.outputs, self.updates)
+        graph = _Settled(self.inputs, self.outputs, self.updates)
         self.compiled = Compiled(
             name, graph.inputs, graph.outputs, graph.updates,
             cells={n: cells[n] for n in graph.leaves if n in cells},
@@ -53,13 +53,18 @@ class Function:
 
         Raises: ArgumentError for another number of inputs; what the runtime raises for values that do not fit.
         """
-        single = self._one_in and not isinstance(inputs, list | tuple)
-        values = [inputs] if single else list(inputs)
+        wrapped = isinstance(inputs, list | tuple) and (not self._one_in or len(inputs) == 1)
+        values = list(inputs) if wrapped else [inputs]
         if len(values) != len(self.inputs):
             raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
 
         results = self.compiled([_fed(v) for v in values])
         return results[0] if self._one_out else results
+
+    @property
+    def ir(self) -> str:
+        """The graph's text, before any pass."""
+        return self.compiled.ir
 
     def __repr__(self) -> str:
         return f"<Function {self.name}: {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
@@ -95,7 +100,7 @@ def eval(x: Any) -> Array:
     return result
 
 
-class _Closed:
+class _Settled:
     """What the runtime takes: nodes whose later reads are settled, with their provenance and leaves."""
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Sequence[Tensor]) -> None:

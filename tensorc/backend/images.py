@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,8 @@ def _padded(x: Node, padding: Sequence[Pair], data_format: str) -> Node:
     return node
 
 
-def _enlarged(x: Node, factors: Sequence[int], data_format: str, way: Any) -> Node:
+def _enlarged(x: Node, factors: Sequence[int], data_format: str, way: Callable[[Node, int, int], Node]) -> Node:
+    """x with each spatial axis made longer by its factor, in one of the ways."""
     for axis, factor in zip(_spatial_axes(x, len(factors), normalize_data_format(data_format)), factors, strict=True):
         if not isinstance(factor, int | np.integer) or factor < 1:
             raise ArgumentError(f"a factor is a whole number from 1, not {factor!r}")

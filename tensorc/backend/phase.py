@@ -20,7 +20,6 @@ class _Session:
     """What lives until `K.clear_session`."""
 
     phase: Placeholder | int | None = None
-    manual_initialisation = False
 
 
 _session = _Session()
@@ -75,8 +74,7 @@ def clear_session() -> None:
 
 
 def manual_variable_initialization(value: bool) -> None:
-    """Accepted for Keras' sake: a variable has its value from the moment it is made."""
-    _session.manual_initialisation = bool(value)
+    """Does nothing: a variable has its value from the moment it is made.  Keras 2.3.1 has the function."""
 
 
 def get_session() -> NoReturn:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tensorc import ops
 from tensorc.backend.convert import as_node, cast_node, parse_dtype
 from tensorc.backend.leaves import Variable, random_key
@@ -17,11 +15,11 @@ from tensorc.backend.names import unique_name
 from tensorc.backend.provenance import public
 from tensorc.backend.sizes import known_sizes
 from tensorc.backend.tensor import Tensor
-from tensorc.errors import ArgumentError, InternalError, ShapeError
+from tensorc.backend.variables import first_value
+from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir.dims import Size
-from tensorc.ir.node import Node, Op
+from tensorc.ir.node import Node
 from tensorc.ir.types import DType, f32, f64
-from tensorc.runtime.random import Stream
 
 
 @public("K.random_normal")
@@ -62,18 +60,14 @@ def random_binomial(shape: Any, p: Any = 0.0, dtype: Any = None, seed: int | Non
 def random_uniform_variable(shape: Any, low: float, high: float, dtype: Any = None, name: str | None = None,
                             seed: int | None = None) -> Variable:
     """A variable whose first value is drawn from [low, high)."""
-    kind = parse_dtype(dtype)
-    drawn = _drawn(ops.uniform, shape, kind, seed)
-    return Variable((drawn * (high - low) + low).astype(kind.numpy), unique_name(name or "variable"))
+    return _variable(random_uniform(_fixed(shape), low, high, dtype, seed), name)
 
 
 @public("K.random_normal_variable")
 def random_normal_variable(shape: Any, mean: float, scale: float, dtype: Any = None, name: str | None = None,
                            seed: int | None = None) -> Variable:
     """A variable whose first value is drawn from the normal distribution."""
-    kind = parse_dtype(dtype)
-    drawn = _drawn(ops.normal, shape, kind, seed)
-    return Variable((drawn * scale + mean).astype(kind.numpy), unique_name(name or "variable"))
+    return _variable(random_normal(_fixed(shape), mean, scale, dtype, seed), name)
 
 
 def uniform_node(key: Node, shape: tuple[Size, ...], kind: DType) -> Node:
@@ -105,13 +99,13 @@ def _wide(kind: DType) -> DType:
     return f64 if kind is f64 else f32
 
 
-def _drawn(op: Op, shape: Any, kind: DType, seed: int | None) -> np.ndarray[Any, Any]:
-    """Standard draws now."""
+def _fixed(shape: Any) -> tuple[Size, ...]:
+    """A shape of ints.  Raises ShapeError."""
     sizes = known_sizes(shape)
     if not all(isinstance(s, int) for s in sizes):
         raise ShapeError("the sizes of a variable are ints")
-    if op.reference is None:
-        raise InternalError(f"{op.name} has no reference")
-    words = {"word": 0} if op is ops.uniform else {}
-    drawn: np.ndarray[Any, Any] = op.reference(Stream(seed).key(), shape=sizes, dtype=_wide(kind), **words)
-    return drawn
+    return sizes
+
+
+def _variable(drawn: Tensor, name: str | None) -> Variable:
+    return Variable(first_value(drawn), unique_name(name or "variable"))

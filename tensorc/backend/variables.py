@@ -26,6 +26,8 @@ from tensorc.runtime.variable import Cell
 
 Array = np.ndarray[Any, Any]
 
+NOT_COMPILED = 2**17    # elements of all nodes together, up to which a first value is computed by the references
+
 
 @public("K.variable")
 def variable(value: Any, dtype: Any = None, name: str | None = None,
@@ -220,9 +222,9 @@ def set_value(x: Variable, value: Any) -> None:
 
 def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
     """Gives several variables new values, all or none; a scalar fills its variable."""
-    cells = [_cell("K.batch_set_value", x) for x, _ in tuples]
-    fitting = [cell.fitting(as_dense(value), fill=True) for cell, (_, value) in zip(cells, tuples, strict=True)]
-    for cell, value in zip(cells, fitting, strict=True):
+    targets = [_cell("K.batch_set_value", x) for x, _ in tuples]
+    fitting = [cell.fitting(as_dense(value), fill=True) for cell, (_, value) in zip(targets, tuples, strict=True)]
+    for cell, value in zip(targets, fitting, strict=True):
         cell.set(np.broadcast_to(value, cell.shape))
 
 
@@ -239,16 +241,24 @@ def as_dense(value: Any) -> Any:
 
 
 def first_value(x: Tensor) -> Array:
-    """The value of a tensor that a variable begins with, by the references: nothing is compiled for one use.
+    """The value of a tensor that a variable begins with.
+
+    Small ones are computed by the references, since compiling for one use would take longer.
 
     Raises: ArgumentError if it depends on a placeholder.
     """
-    if updates_behind([x]):
+    order = postorder([x.node])
+    if updates_behind([x]) or sum(_elements(node) for node in order) > NOT_COMPILED:
         return eval(x)
     arrays: dict[Node, Array] = {}
-    for node in postorder([x.node]):
+    for node in order:
         arrays[node] = _given(node) if node.op.name == "parameter" else evaluated(node, [arrays[a] for a in node.args])
     return arrays[x.node]
+
+
+def _elements(node: Node) -> int:
+    count = node.type.count
+    return count if isinstance(count, int) else 0
 
 
 def _given(leaf: Node) -> Array:
