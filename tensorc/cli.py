@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes.util
-import difflib
+import os
 import runpy
 import sys
 import traceback
@@ -40,11 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.devices:
             print(devices())
-            return 0
-        return _dump(options)
+            status = 0
+        else:
+            status = _dump(options)
+        sys.stdout.flush()
     except TensorcError as error:
         print(f"tensorc: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # The reader, such as `head`, has had enough; what is still buffered goes nowhere at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,8 +91,10 @@ def _dump(options: argparse.Namespace) -> int:
     else:
         functions, status = _of_script(path, options.arguments)
 
+    if status != 0 and not functions:
+        return status
     for shown in _chosen(functions, name, path):
-        print(_text(shown, options.after, options.stage), end="")
+        _print(shown, options.after, options.stage)
     return status
 
 
@@ -171,16 +180,44 @@ def _run(path: Path) -> tuple[int, dict[str, object]]:
     return 1, {}
 
 
-def _text(shown: _Shown, after: str | None, stage: str) -> str:
+def _print(shown: _Shown, after: str | None, stage: str) -> None:
     """A function at the stage asked for."""
     from tensorc.runtime.program import Program, program
 
     if stage == "graph":
-        return _graphs(shown, after)
+        return _print_graphs(shown, after)
 
     compiled = program(shown.graph, shown.pipeline)
     text = {"loops": _loops, "llvm": Program.llvm, "asm": Program.asm}[stage](compiled)
-    return f"{';' if stage == 'llvm' else '#'} {shown.graph.name}\n\n{text}\n"
+    return print(f"{';' if stage == 'llvm' else '#'} {shown.graph.name}\n\n{text}")
+
+
+def _print_graphs(shown: _Shown, after: str | None) -> None:
+    """The graph after one pass, after each, or after the last.
+
+    `all` prints as the passes go, so that where one of them fails, those before it can be seen.
+    Raises: ArgumentError for a pass that is not there.
+    """
+    from tensorc.ir.text import dump
+    from tensorc.passes.manager import Context
+
+    if after == "input":
+        return print(f"# as it was built\n{dump(shown.graph)}")
+    if after != "all":
+        pipeline = shown.pipeline if after is None else shown.pipeline.up_to(after)
+        return print(f"# after {pipeline.names[-1]}\n{dump(pipeline.run(shown.graph))}")
+
+    before = ""
+
+    def observe(name: str, graph: Graph) -> None:
+        nonlocal before
+        title = "as it was built" if name == "input" else f"after {name}"
+        text = dump(graph)
+        print(f"# {title}, as before\n" if text == before else f"# {title}\n{text}")
+        before = text
+
+    shown.pipeline.run(shown.graph, Context(observers=(observe,)))
+    return None
 
 
 def _loops(compiled: Program) -> str:
@@ -190,34 +227,6 @@ def _loops(compiled: Program) -> str:
 
     kernels = [lowered.kernel for _, group in compiled.assembly.lowered for lowered in group]
     return "\n".join(kernel_text(k) if isinstance(k, Kernel) else matmul_text(k) for k in kernels)
-
-
-def _graphs(shown: _Shown, after: str | None) -> str:
-    """The graph after one pass, after each, or after the last.  Raises ArgumentError for a pass that is not there."""
-    from tensorc.ir.text import dump
-    from tensorc.passes.manager import Context
-
-    names = ("input", *shown.pipeline.names)
-    wanted = names if after == "all" else (names[-1] if after is None else after,)
-    if wanted[0] not in names:
-        near = difflib.get_close_matches(wanted[0], (*names, "all"), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join((*names, 'all'))}"
-        raise ArgumentError(f"no pass is called {wanted[0]!r}; {hint}")
-
-    sections: list[str] = []
-    before = ""
-
-    def observe(name: str, graph: Graph) -> None:
-        nonlocal before
-        if name not in wanted:
-            return
-        text = dump(graph)
-        title = "as it was built" if name == "input" else f"after {name}"
-        sections.append(f"# {title}, as before\n" if text == before else f"# {title}\n{text}")
-        before = text
-
-    shown.pipeline.run(shown.graph, Context(observers=(observe,)))
-    return "\n".join([*sections, ""])
 
 
 def devices() -> str:

@@ -1,5 +1,7 @@
 """The command `tensorc`: what it prints, and what it says when something is wrong."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +157,34 @@ def test_an_error_of_the_script_is_shown_as_python_shows_it(
     assert "runpy" not in printed.err
     assert "cli.py" not in printed.err
     assert [graph.name for graph in parse(printed.out)] == ["dense", "double"]
+
+
+def test_a_script_that_fails_at_once_is_not_blamed_for_having_no_function(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["--dump-ir", write("model.py", "a = = 1\n")]) == 1
+
+    printed = capsys.readouterr()
+    assert printed.err.startswith('  File "model.py", line 1')
+    assert "SyntaxError" in printed.err.splitlines()[-1]
+    assert printed.out == ""
+
+
+def test_a_reader_may_leave_early(write: Callable[[str, str], str]) -> None:
+    path = write("double.ir", GRAPH)
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tensorc", "--dump-ir", path],
+        env={**os.environ, "PYTHONPATH": str(Path(tensorc.__file__).parent.parent)},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+
+    assert done.stderr == ""
 
 
 def test_the_script_decides_the_status(write: Callable[[str, str], str]) -> None:
