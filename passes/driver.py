@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from tensorc.errors import RewriteError, TensorcError
 from tensorc.ir.graph import Graph, Location, describe
-from tensorc.ir.node import Node, Pattern, rebuild, watching
+from tensorc.ir.node import Node, Op, Pattern, rebuild, watching
 from tensorc.passes.context import Context
 from tensorc.passes.rewrite import (
     Binding,
@@ -36,12 +36,12 @@ class Table:
     def __init__(self, rules: Iterable[Rewrite]) -> None:
         self.rules = tuple(rules)
         self.numbers = sorted(set().union(*(numbers_in(p) for rule in self.rules for p in rule.patterns)))
-        self.known: dict[tuple[Kind, ...], Candidates] = {}
+        self.known: dict[tuple[Op | Kind, ...], Candidates] = {}
 
     def candidates(self, node: Node) -> Candidates:
         """Rules in order, with those of their patterns that could match."""
         kinds = [kind_of(a, self.numbers) for a in node.args]
-        signature: tuple[Kind, ...] = (node.op, *kinds)
+        signature: tuple[Op | Kind, ...] = (node.op, *kinds)
         found = self.known.get(signature)
         if found is None:
             operands = [a.op for a in node.args]

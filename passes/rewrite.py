@@ -110,8 +110,8 @@ def matches(pattern: Pattern, node: Node) -> Iterator[Binding]:
     return _match(pattern, node, {"node": node})
 
 
-Literal = tuple[bool, float]          # a number in a pattern; that it is a bool keeps True from being 1
-Kind = Op | Literal                   # what is seen of an operand at a glance
+Literal = tuple[bool, float]                 # a number in a pattern; that it is a bool keeps True from being 1
+Kind = tuple[Op, Literal | None]             # what is seen of an operand at a glance
 
 
 def numbers_in(pattern: Any) -> set[Literal]:
@@ -122,11 +122,11 @@ def numbers_in(pattern: Any) -> set[Literal]:
 
 
 def kind_of(node: Node, numbers: Iterable[Literal]) -> Kind:
-    """Which of the numbers that make a difference an operand is, else its operation."""
+    """The operation of an operand, and which of the numbers that make a difference it is."""
     fill = filled_with(node)
     if fill is None:
-        return node.op
-    return next((n for n in numbers if _equals(fill, n)), node.op)
+        return node.op, None
+    return node.op, next((n for n in numbers if _equals(fill, n)), None)
 
 
 def may_match(pattern: Pattern, op: Op, operands: Sequence[Kind]) -> bool:
@@ -261,10 +261,10 @@ def _pairs(patterns: tuple[Any, ...], values: tuple[Node, ...]) -> tuple[tuple[A
 
 
 def _may_be(pattern: Any, kind: Kind) -> bool:
+    op, number = kind
     if isinstance(pattern, Pattern):
-        constant = isinstance(kind, tuple) and pattern.op is not None and pattern.op.name in ("constant", "broadcast")
-        return pattern.op is None or pattern.op is kind or constant
-    return isinstance(pattern, Node) or kind == _literal(pattern)
+        return pattern.op is None or pattern.op is op
+    return isinstance(pattern, Node) or number == _literal(pattern)
 
 
 def _literal(number: bool | float) -> Literal:

@@ -12,7 +12,7 @@ from tensorc.ops.reduce import sum
 from tensorc.ops.shape import broadcast, concatenate
 from tensorc.ops.source import parameter
 from tensorc.passes.context import Context
-from tensorc.passes.driver import sweep
+from tensorc.passes.driver import Table, sweep
 from tensorc.passes.manager import Pipeline, Step, find, register, rewrite
 from tensorc.passes.rewrite import Fired, Missed, No, Rewrite, filled_with, matches
 
@@ -486,5 +486,28 @@ def test_a_repeated_constant_is_a_number_and_a_broadcast():
         def build(self, x, shape):
             return broadcast(exp(x), shape=shape)
 
-    one = constant(0.0, f32)
-    assert applied([Spread(), AddZero()], exp(broadcast(one, shape=(N, 3)))) == (broadcast(exp(one), shape=(N, 3)),)
+    zero = constant(0.0, f32)
+    assert applied([Spread(), AddZero()], exp(broadcast(zero, shape=(N, 3)))) == (broadcast(exp(zero), shape=(N, 3)),)
+
+
+def test_a_table_that_is_used_again_tells_a_constant_from_one_that_is_repeated():
+    seen = []
+
+    class OfConstants(Rewrite):
+        """nothing"""
+
+        def pattern(self, x):
+            return x
+
+        def concerns(self, op, operands):
+            return op is exp and operands[0].name == "constant"
+
+        def build(self, node):
+            seen.append(node)
+            return No("only looks")
+
+    table = Table([OfConstants(), AddZero()])
+    zero = constant(0.0, f32)
+    for node in (exp(zero), exp(broadcast(zero, shape=(N, 3)))):
+        sweep(graph(node), table, Context())
+    assert seen == [exp(zero)]
