@@ -159,3 +159,11 @@ def test_the_dump_shows_lines():
     x = K.placeholder((3,), name="x")
     y, made = K.exp(x), line()
     assert f"test_backend_errors.py:{made}" in K.function([x], [y]).compiled.ir
+
+
+def test_lines_of_keras_are_not_the_users():
+    library = {"__name__": "keras.layers.core", "K": K}
+    exec("def call(x):\n    return K.exp(x)", library)
+    result, mine = library["call"](K.placeholder((3,))), line()
+    assert result.origin.line == mine
+    assert result.origin.file == __file__

@@ -25,6 +25,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PACKAGE = "tensorc."
+LIBRARY = "keras."      # between us and the user: its lines are not the user's
 
 
 @dataclass(slots=True, eq=False)
@@ -84,11 +85,10 @@ def public(name: str, old: Mapping[str, str] | None = None) -> Callable[[Callabl
 
             frame = sys._getframe(1)
             outer = _thread.call
-            if _is_ours(frame):
-                if outer is not None:
-                    return function(*args, **kwargs)
-                frame = _users(frame)
+            if outer is not None and _is_ours(frame):
+                return function(*args, **kwargs)
 
+            frame = _users(frame)
             call = _Call()
             _thread.call = call
             try:
@@ -177,10 +177,13 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 def _users(frame: FrameType) -> FrameType:
-    """The first frame outside this package."""
+    """The user's frame: the first outside this package and, where there is one, outside Keras."""
     while _is_ours(frame) and frame.f_back is not None:
         frame = frame.f_back
-    return frame
+    outside: FrameType | None = frame
+    while outside is not None and outside.f_globals.get("__name__", "").startswith(LIBRARY):
+        outside = outside.f_back
+    return outside or frame
 
 
 def _stamp(made: list[Handle], call: _Call, outer: _Call | None, origin: Origin) -> None:
