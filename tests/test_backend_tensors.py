@@ -151,8 +151,10 @@ def test_bounds_may_be_sizes():
     assert x[:, :width].shape == (None, 5)
     assert x[:, width:].shape == (None, 3)
     assert x[:, :K.shape(x)[1] - 1].shape == (None, 7)
-    last = x[K.shape(x)[0] - 1]
-    assert last.shape == (8,)
+    rows = K.shape(x)[0]
+    assert x[rows - 1].shape == (8,)
+    assert x[rows::-1].sizes == x.sizes
+    assert x[:rows:-1].sizes == (0, 8)
 
 
 def test_iteration():

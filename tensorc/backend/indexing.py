@@ -26,7 +26,9 @@ class _Edge:
     back: bool = False
 
     def plus_one(self) -> _Edge:
-        return _Edge(self.distance - 1, True) if self.back else _Edge(self.distance + 1)
+        if self.back:
+            return _Edge(dims.maximum(self.distance - 1, 0), True)
+        return _Edge(self.distance + 1)
 
 
 @dataclass(frozen=True)
@@ -132,29 +134,24 @@ def _window(start: _Edge, stop: _Edge, n: Size) -> tuple[Size, Size]:
     if not start.back and stop.back:
         return a, n - _least(n, a + b)
     if not start.back:
-        return a, _positive(_least(n, b) - _least(n, a))
+        return a, _between(n, a, b)
     if stop.back:
-        return n - _least(n, a), _positive(_least(n, a) - _least(n, b))
+        return n - _least(n, a), _between(n, b, a)
     first = n - _least(n, a)
-    return first, _positive(_least(n, b) - first)
+    return first, dims.maximum(_least(n, b) - first, 0)
+
+
+def _between(n: Size, low: Size, high: Size) -> Size:
+    """How many of n elements lie from distance `low` to `high`: max(min(n,high) - min(n,low), 0)."""
+    count = _least(n, high) - _least(n, low)
+    gap = high - low
+    if isinstance(gap, int) or low == 0:
+        return 0 if isinstance(gap, int) and gap <= 0 else count
+    return dims.maximum(count, 0)
 
 
 def _least(n: Size, k: Size) -> Size:
     return 0 if k == 0 or n == 0 else dims.minimum(n, k)
-
-
-def _positive(size: Size) -> Size:
-    """max(size, 0); a difference min(n,b) - min(n,a) is positive when b > a."""
-    if isinstance(size, int):
-        return max(size, 0)
-    terms = [(m, c) for m, c in size.terms if m]
-    least = [c * a.args[0] if isinstance(a.args[0], int) else c * a.args[1]
-             for m, c in terms for a in m if len(m) == 1 and isinstance(a, dims.Apply) and a.fn == "min"]
-    if len(least) == len(size.terms) and all(isinstance(k, int) for k in least):
-        return size if sum(k for k in least if isinstance(k, int)) >= 0 else 0
-    if all(c > 0 for _, c in size.terms):
-        return size
-    return dims.maximum(size, 0)
 
 
 def _cut(x: Node, ranges: Sequence[_Range]) -> Node:

@@ -138,9 +138,7 @@ def _slice(node: Node, x: Sizes) -> Any:
 _RULES: dict[str, Callable[..., Any]] = {
     "constant": lambda node: node.value,
     "size": lambda node: node.attrs["value"],
-    "iota": lambda node: np.moveaxis(np.broadcast_to(np.arange(node.shape[node.axis]),
-                                                     (*node.shape[:node.axis], *node.shape[node.axis + 1:],
-                                                      node.shape[node.axis])), -1, node.axis),
+    "iota": lambda node: node.op.reference(**node.attrs),
     "cast": lambda node, x: x,
     "neg": lambda node, x: 0 - x,
     "add": _elementwise(operator.add),
