@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.errors import InternalError
 from tensorc.ir import dims
-from tensorc.ir.dims import Dim, Size
+from tensorc.ir.dims import Size
 from tensorc.ir.kernels import Group, Place
-from tensorc.ir.node import Node
+from tensorc.ir.node import Node, symbols_of
 from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
 
@@ -65,7 +65,7 @@ class _Lowering:
         self.counter = itertools.count()
         self.scopes = [_Scope("", 1)]
         self.home: dict[str, _Scope] = {}        # of every variable a Let binds
-        self.taken = set().union(*map(_symbols, (*group.inputs, *group.nodes)))
+        self.taken = set().union(*map(symbols_of, (*group.inputs, *group.nodes)))
         self.loops_of_frame = [self.claim(f"i{k}") for k in range(len(group.frame))]
         by_place: dict[Place, str] = {}
         for node, place in zip(group.inputs, group.reads, strict=True):
@@ -157,6 +157,8 @@ class _Lowering:
         group = self.group
         product = next(n for n in group.nodes if n.op.kernel == "matmul")
         loads = [self.loads[a] for a in product.args]
+        if product.a is product.b:
+            loads[1] = self.buffer(loads[1], product.b, self.operands[loads[0]], "in")
         c = self.product_buffer(product)
         batch = [f"b{k}" for k in range(len(product.shape) - 2)]
         grid = tuple(zip(map(self.claim, [*batch, "i", "j"]), product.shape, strict=True))
@@ -183,12 +185,13 @@ class _Lowering:
     def product_buffer(self, product: Node) -> str:
         """Where the bare product goes: its own place, or over a result of the epilogue, or memory of the launch."""
         group = self.group
-        if product in group.outputs:
-            return self.stores[group.outputs.index(product)]
-        for node, name, place in zip(group.outputs, self.stores, group.writes, strict=True):
-            if node.type == product.type and place not in group.reads:
-                self.buffers[name] = ir.Buffer(name, node.dtype, node.shape, "inout")
-                return name
+        own = [name for node, name in zip(group.outputs, self.stores, strict=True) if node is product]
+        alike = [name for node, name, place in zip(group.outputs, self.stores, group.writes, strict=True)
+                 if node.type == product.type and place not in group.reads]
+        for name in (own + alike)[:1]:
+            if len(group.outputs) > len(own):    # the epilogue reads it
+                self.buffers[name] = replace(self.buffers[name], role="inout")
+            return name
         size = product.type.count * product.dtype.size
         return self.buffer("product", product, Scratch("product", size), "scratch")
 
@@ -363,15 +366,6 @@ class _Lowering:
 def computing(dtype: DType) -> DType:
     """The dtype that arithmetic happens in: half precision is only stored."""
     return f32 if dtype is f16 else dtype
-
-
-def _symbols(node: Node) -> set[str]:
-    """The size symbols in a node's shape and attributes."""
-    found = {s for size in node.shape for s in dims.symbols(size)}
-    for value in node.attrs.values():
-        each = value if isinstance(value, tuple) else (value,)
-        found.update(s for size in each if isinstance(size, Dim) for s in dims.symbols(size))
-    return found
 
 
 def _size_names(buffers: Iterable[ir.Buffer], grid: Iterable[tuple[str, Size]], body: ir.Body) -> tuple[str, ...]:

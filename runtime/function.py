@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
+from tensorc.ir.assume import Assumption
 from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
-from tensorc.ir.node import Node
+from tensorc.ir.node import Node, symbols_of
 from tensorc.passes.manager import Pipeline
-from tensorc.runtime.program import Program, program
+from tensorc.runtime.program import Program, program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
@@ -56,9 +58,11 @@ class Function:
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
         self._pipeline = passes or default()
+        self._closings: dict[frozenset[str], Closed] = {}
         self._variants: dict[frozenset[str], _Variant] = {}
+        self._compiling = threading.Lock()
         self.compilations = 0
-        self._general = self._closed({})
+        self._general = self._closed(frozenset())
         for made in _recordings:
             made.append(self)
 
@@ -93,16 +97,34 @@ class Function:
         variant = self._variant(self._ones(sizes))
         return variant.run(arrays, sizes)
 
-    def _closed(self, given: Mapping[str, Size]) -> Closed:
-        closed = close(self.name, self._inputs, self._outputs, self._updates, self._provenance, given)
-        verify(closed.graph)
+    def _closed(self, ones: frozenset[str]) -> Closed:
+        """The graph for calls in which these symbols are 1 against the general assumptions."""
+        found = self._closings.get(ones)
+        if found is None:
+            try:
+                found = close(self.name, self._inputs, self._outputs, self._updates, self._provenance,
+                              dict.fromkeys(ones, 1))
+            except ShapeError as error:
+                raise error if not ones else ShapeError(
+                    f"{self.name}: with size 1 for {', '.join(sorted(ones))}: {error}") from None
+            verify(found.graph)
+            self._check_fed(found)
+            self._closings[ones] = found
+        return found
+
+    def _check_fed(self, closed: Closed) -> None:
+        """Raises ArgumentError where a placeholder is needed that nobody feeds."""
         fed = set(self._inputs)
         for leaf in closed.leaves:
             if leaf.op.name == "parameter" and leaf.role == "input" and leaf not in fed and leaf not in self._defaults:
                 where = ", ".join(map(str, self._provenance.get(leaf, ())))
                 raise ArgumentError(f"K.function: placeholder {leaf.name}{f' ({where})' if where else ''} is needed "
                                     f"but not among the inputs; add it to the list of inputs")
-        return closed
+        unknown = frozenset().union(*map(symbols_of, closed.graph.nodes)) - set(size_symbols(closed.graph))
+        if unknown:
+            size = min(unknown).partition("__")[0]
+            raise ArgumentError(f"K.function: the size {size} is needed, but its placeholder is not among the inputs; "
+                                f"add it to the list of inputs")
 
     def _arrays(self, values: Sequence[object]) -> list[Array]:
         """The values as C-contiguous arrays of the inputs' dtypes."""
@@ -121,30 +143,36 @@ class Function:
             if array.ndim != len(node.shape):
                 raise ShapeError(_misfit(self.name, node, array, f"has rank {array.ndim}, not {len(node.shape)}"))
             for axis, (size, actual) in enumerate(zip(node.shape, array.shape, strict=True)):
-                if isinstance(size, dims.Dim):
-                    (symbol,) = dims.symbols(size)
-                    if sizes.setdefault(symbol, actual) != actual:
+                name = str(size)
+                if name in dims.symbols(size):
+                    if sizes.setdefault(name, actual) != actual:
                         raise ShapeError(_misfit(self.name, node, array, f"has size {actual} on axis {axis}, "
-                                                 f"where {sizes[symbol]} was given before"))
-                elif size != actual:
+                                                 f"where {sizes[name]} was given before"))
+                elif dims.substitute(size, sizes) != actual:
                     raise ShapeError(_misfit(self.name, node, array, f"has size {actual} on axis {axis}, not {size}"))
         return sizes
 
     def _ones(self, sizes: Mapping[str, int]) -> frozenset[str]:
-        """The symbols that are 1 against an assumption; empty where all hold.  Raises ShapeError for other breaches."""
-        ones: set[str] = set()
-        for assumption in self._general.assumptions:
-            left, right = (dims.evaluate(s, sizes) for s in (assumption.left, assumption.right))
-            if left == right:
-                continue
-            alone = {s for size, n in ((assumption.left, left), (assumption.right, right)) if n == 1
-                     for s in dims.symbols(size)}
-            if not alone:
-                raise ShapeError(self._breach(assumption.left, assumption.right, left, right, assumption.where))
-            ones |= alone
-        return frozenset(ones)
+        """The symbols that are 1 against an assumption; empty where all hold.  Raises ShapeError for other breaches.
 
-    def _breach(self, left: Size, right: Size, a: int, b: int, where: str) -> str:
+        What is assumed once these are 1 may be broken by further symbols.
+        """
+        ones: frozenset[str] = frozenset()
+        while True:
+            more: set[str] = set()
+            for assumption in self._closed(ones).assumptions:
+                left, right = _sides(assumption, sizes)
+                if left != right:
+                    alone = {s for size, n in ((assumption.left, left), (assumption.right, right)) if n == 1
+                             for s in dims.symbols(size)}
+                    if not alone:
+                        raise ShapeError(self._breach(assumption, sizes))
+                    more |= alone
+            if not more:
+                return ones
+            ones |= more
+
+    def _breach(self, assumption: Assumption, sizes: Mapping[str, int]) -> str:
         """Why a call does not fit: both placeholders, the sizes, the operation that needs them equal."""
         def owner(size: Size) -> str:
             for node in self._inputs:
@@ -152,23 +180,26 @@ class Function:
                     if dims.symbols(size) & dims.symbols(s):
                         return f"{node.name} (axis {axis})"
             return str(size)
-        return (f"{self.name}: the sizes disagree: {owner(left)} gives {a}, {owner(right)} gives {b}; "
-                f"{where} needs them equal")
+        named = [a for a in (assumption, *self._general.assumptions) if a.where == assumption.where
+                 and len(set(_sides(a, sizes))) > 1 and dims.symbols(a.left) and dims.symbols(a.right)]
+        a = named[0] if named else assumption
+        left, right = _sides(a, sizes)
+        return (f"{self.name}: the sizes disagree: {owner(a.left)} gives {left}, {owner(a.right)} gives {right}; "
+                f"{a.where} needs them equal")
 
     def _variant(self, ones: frozenset[str]) -> _Variant:
         """The program for calls in which these symbols are 1 against the general assumptions."""
         found = self._variants.get(ones)
-        if found is None:
-            try:
-                closed = self._closed(dict.fromkeys(ones, 1)) if ones else self._general
-            except ShapeError as error:
-                raise ShapeError(f"{self.name}: with size 1 for {', '.join(sorted(ones))}: {error}") from None
-            found = _Variant(self, closed, program(closed.graph, self._pipeline))
-            self.compilations += 1
-            if ones:
-                log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))
-            self._variants[ones] = found
-        return found
+        if found is not None:
+            return found
+        with self._compiling:
+            if ones not in self._variants:
+                closed = self._closed(ones)
+                self._variants[ones] = _Variant(self, closed, program(closed.graph, self._pipeline))
+                self.compilations += 1
+                if ones:
+                    log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))
+            return self._variants[ones]
 
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"
@@ -197,7 +228,7 @@ class _Variant:
         cells = [s for s in self._sources if isinstance(s, Cell)]
         self._cells = sorted(dict.fromkeys(cells), key=id)
         symbols = {str(v): s for s, v in closed.sizes.items() if isinstance(v, dims.Dim)}
-        self._symbols = [symbols[s] for s in _own_symbols(closed)]
+        self._symbols = [symbols[s] for s in size_symbols(closed.graph)]
 
     def run(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
         """One call.  Cells are locked together, in one order for all, so that no other call sees half an update."""
@@ -209,10 +240,9 @@ class _Variant:
             return self.program.run(params, [sizes[s] for s in self._symbols])
 
 
-def _own_symbols(closed: Closed) -> list[str]:
-    """The graph's symbols, in the order its program takes them."""
-    from tensorc.runtime.program import size_symbols
-    return list(size_symbols(closed.graph))
+def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """The numbers that an assumption takes to be equal."""
+    return dims.evaluate(assumption.left, sizes), dims.evaluate(assumption.right, sizes)
 
 
 def _array(value: object, node: Node, function: str) -> Array:

@@ -16,7 +16,7 @@ from typing import Any, Union
 import numpy as np
 
 from tensorc.errors import IRError
-from tensorc.ir.dims import Dim, Size, substitute
+from tensorc.ir.dims import Dim, Size, substitute, symbols
 from tensorc.ir.types import DType, TensorType
 
 
@@ -225,6 +225,15 @@ def rebuild(node: Node, args: Sequence[Node], sizes: Mapping[str, Size] | None =
     if tuple(args) == node.args and all(attrs[k] is node.attrs[k] for k in attrs):
         return node
     return make(node.op, *args, **attrs)
+
+
+def symbols_of(node: Node) -> frozenset[str]:
+    """The size symbols in a node's shape and attributes."""
+    sizes: list[Size] = list(node.type.shape)
+    for value in node.attrs.values():
+        shape = value.shape if isinstance(value, TensorType) else value if isinstance(value, tuple) else (value,)
+        sizes.extend(size for size in shape if isinstance(size, Dim))
+    return frozenset().union(*map(symbols, sizes))
 
 
 def _resized(value: Any, sizes: Mapping[str, Size]) -> Any:
