@@ -42,9 +42,11 @@ def nonnegative(node: Node, depth: int = DEPTH) -> bool:
         return False
     x, *rest = node.args or (node,)
     match node.op.name:
-        case ("exp" | "square" | "abs" | "sqrt" | "rsqrt" | "sigmoid" | "softplus" | "softmax" | "relu" | "variance"
-              | "uniform" | "iota" | "size"):
+        case ("exp" | "sqrt" | "rsqrt" | "sigmoid" | "softplus" | "softmax" | "relu" | "variance" | "uniform" | "iota"
+              | "size"):
             return True
+        case "square" | "abs":                   # of integers they wrap
+            return node.dtype.is_float
         case "mul" if x is rest[0]:
             return node.dtype.is_float
         case "add" | "mul" | "div" | "minimum" | "pow":
@@ -55,8 +57,11 @@ def nonnegative(node: Node, depth: int = DEPTH) -> bool:
             return all(nonnegative(a, depth - 1) for a in rest)
         case "concatenate":
             return all(nonnegative(a, depth - 1) for a in node.args)
-        case ("sum" | "mean" | "max" | "min" | "prod" | "reshape" | "broadcast" | "transpose" | "slice" | "reverse"
-              | "stop_gradient" | "sum_to" | "cumsum"):
+        case "sum" | "prod" | "sum_to" | "cumsum":
+            return node.dtype.is_float and nonnegative(x, depth - 1)
+        case "max":                              # −inf of no elements
+            return all(isinstance(x.shape[a], int) and x.shape[a] > 0 for a in node.axes) and nonnegative(x, depth - 1)
+        case "mean" | "min" | "reshape" | "broadcast" | "transpose" | "slice" | "reverse" | "stop_gradient":
             return nonnegative(x, depth - 1)
     return False
 
