@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorc.backend.config import floatx
 from tensorc.backend.handle import Handle
-from tensorc.errors import TensorcError
+from tensorc.errors import DTypeError, TensorcError
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Location
 
@@ -29,6 +30,8 @@ def complain(error: TensorcError, call: str, function: Callable[..., Any], args:
     if getattr(error, "complete", False):
         return error
     what, _, advice = str(error).partition("\n")
+    if isinstance(error, DTypeError) and what.startswith("takes "):
+        advice = advice or f"K.cast(x, {floatx()!r}) changes the dtype"
     where = Location(frame.f_code.co_filename, frame.f_lineno, call)
     lines = [
         f"{call}: {readable(what.removeprefix(f'{call}: '))}",
