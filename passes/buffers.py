@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import networkx as nx
-
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Dim, Size
@@ -20,6 +18,7 @@ from tensorc.ir.kernels import Group, Place, Plan, memory_of
 from tensorc.ir.node import Node
 from tensorc.passes.context import Context
 from tensorc.passes.fuse import is_shift
+from tensorc.passes.order import Precedence
 
 ALIGN = 64
 DEFERRED = 1 << 16
@@ -57,21 +56,24 @@ class _Planner:
         self.copies: dict[Group, Place] = {}
         self.source: dict[Group, Place] = {}
         self.reserved: Size = 0
-        self.before: nx.DiGraph[Group] = nx.DiGraph()
+        self.before: Precedence[Group] = Precedence()
+        self.reading: dict[Node, list[Group]] = {}
         for group in groups:
             self.add(group)
 
     def add(self, group: Group) -> None:
         """A group, after those that compute what it reads."""
-        self.before.add_node(group)
-        self.before.add_edges_from((w, group) for w in self.writers(group) if w is not group)
+        self.before.add(group)
+        self.before.add_pairs((w, group) for w in self.writers(group) if w is not group)
+        for memory in {memory_of(n) for n in group.inputs}:
+            self.reading.setdefault(memory, []).append(group)
 
     def writers(self, group: Group) -> Iterable[Group]:
         return [w for n in group.inputs if (w := self.writer.get(memory_of(n))) is not None]
 
     def readers(self, node: Node) -> list[Group]:
         """The groups that read a parameter."""
-        return [g for g in self.before if g not in self.source and any(memory_of(n) is node for n in g.inputs)]
+        return [g for g in self.reading.get(node, ()) if g not in self.source]
 
     def choose_results(self) -> None:
         """Results into outputs and variables; copies where a result is wanted in two places or is only passed on."""
@@ -87,9 +89,7 @@ class _Planner:
                 writer = self.writer[memory_of(new)]
             else:
                 writer = self.copy(new, self.place[variable], staged.get(new))
-            self.before.add_edges_from((r, writer) for r in self.readers(variable) if r is not writer)
-        if not nx.is_directed_acyclic_graph(self.before):
-            raise InternalError(f"{self.graph.name}: updates of variables wait for one another")
+            self.before.add_pairs((r, writer) for r in self.readers(variable) if r is not writer)
 
     def deliver(self, result: Node, place: Place) -> None:
         """Into `place`: computed there, or copied."""
@@ -107,7 +107,7 @@ class _Planner:
         self.add(group)
         if source is not None:
             self.source[group] = self.copies[source]
-            self.before.add_edge(source, group)
+            self.before.add_pairs([(source, group)])
         self.copies[group] = place
         return group
 
@@ -122,7 +122,7 @@ class _Planner:
         group = self.writer.get(new)
         if group is None or new in self.place:
             return False
-        if any(r is not group and nx.has_path(self.before, group, r) for r in self.readers(variable)):
+        if any(r is not group and self.before.before(group, r) for r in self.readers(variable)):
             return False
         if not any(memory_of(n) is variable for n in group.inputs):
             return True
@@ -130,12 +130,14 @@ class _Planner:
 
     def steps(self) -> list[list[Group]]:
         """Groups in order; neighbours that do not depend on one another share a step."""
-        last = {g for g in self.before if not self.before.out_degree(g) and _is_small(g)}
-        order = list(nx.lexicographical_topological_sort(self.before, key=self._rank))
+        last = {g for g in self.before if self.before.is_last(g) and _is_small(g)}
+        order = self.before.ordered(self._rank)
+        if len(order) < len(list(self.before)):
+            raise InternalError(f"{self.graph.name}: updates of variables wait for one another")
         ordered = [g for g in order if g not in last] + [g for g in order if g in last]
         steps: list[list[Group]] = []
         for group in ordered:
-            if steps and not any(self.before.has_edge(g, group) for g in steps[-1]):
+            if steps and not any(self.before.directly_before(g, group) for g in steps[-1]):
                 steps[-1].append(group)
             else:
                 steps.append([group])

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import networkx as nx
-
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, users
 from tensorc.ir.kernels import Group, Plan, memory_of
 from tensorc.ir.node import Node
 from tensorc.passes.context import Context
+from tensorc.passes.order import Precedence
 
 Axes = tuple[int | None, ...]
 
@@ -62,15 +61,19 @@ class _Fusion:
         self.users = users(graph.roots)
         self.roots = {memory_of(r) for r in graph.roots}
         self.cluster: dict[Node, Cluster] = {}
+        self.free: set[Node] = set()
         for node in self.order:
-            if not (node.op.source or self.is_free(node)) and (not node.op.view or self.is_thin(node)):
+            if self.is_free(node):
+                self.free.add(node)
+            elif not node.op.source and (not node.op.view or self.is_thin(node)):
                 self.grow(node)
 
     def is_free(self, node: Node) -> bool:
-        """Costs nothing to compute again wherever it is used: made of constants and positions alone."""
-        made_of_nothing = all(a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a) for a in node.args)
+        """Costs nothing to compute again wherever it is used: made of single numbers and positions alone."""
+        if node.op.name == "constant":
+            return bool(node.value.ndim == 0)
         wanted_in_memory = node in self.roots or any(u.op.view or u.op.kernel for u in self.users[node])
-        return node.op.name in CHEAP and made_of_nothing and not wanted_in_memory
+        return node.op.name in CHEAP and self.free.issuperset(node.args) and not wanted_in_memory
 
     def is_thin(self, node: Node) -> bool:
         """A reshape that only adds or removes sizes of 1, of something computed: it costs nothing inside a kernel."""
@@ -195,8 +198,8 @@ class _Fusion:
         """Is the cluster so little work on one operand that each user does better to repeat it?"""
         if cluster.kind != "map" or len(cluster.axes) > 3 or any(n in self.roots for n in cluster.nodes):
             return False
-        outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes} - {None}
-        sources = [a for a in outside if not (a.op.name == "constant" and a.value.ndim == 0 or self.is_free(a))]
+        outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes}
+        sources = outside - self.free
         return (all(n.op.name in CHEAP for n in cluster.nodes) and len(sources) <= 1
                 and all(s.op.source for s in sources)
                 and not any(u.op.view or u.op.kernel or is_shift(u)
@@ -209,10 +212,11 @@ class _Fusion:
             clusters.remove(cluster)
             for n in cluster.nodes:
                 del self.cluster[n]
-        ordering: nx.DiGraph[Cluster] = nx.DiGraph()
-        ordering.add_nodes_from(clusters)
-        ordering.add_edges_from((d, c) for c in clusters for d in self.depends_through(c))
-        ordered = nx.lexicographical_topological_sort(ordering, key=lambda c: c.last)
+        ordering: Precedence[Cluster] = Precedence()
+        for cluster in clusters:
+            ordering.add(cluster)
+        ordering.add_pairs((d, c) for c in clusters for d in self.depends_through(c))
+        ordered = ordering.ordered(lambda c: c.last)
         return [self.group(f"k{i}", c) for i, c in enumerate(ordered)]
 
     def depends_through(self, cluster: Cluster) -> set[Cluster]:
@@ -231,7 +235,7 @@ class _Fusion:
         stack = [a for n in sorted(inside, key=self.place.__getitem__, reverse=True) for a in reversed(n.args)]
         while stack:
             node = stack.pop()
-            if node in inside or node.op.name == "constant" and node.value.ndim == 0:
+            if node in inside or (node in self.free and node.op.name == "constant"):
                 continue
             if node.op.source or node.op.view or node in self.cluster:
                 found[node] = None

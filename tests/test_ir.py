@@ -156,3 +156,14 @@ def test_the_verifier_names_a_wrong_update():
     wrong = type(graph)(graph.name, graph.params, graph.outputs, ((graph.params[2], graph.outputs[0]),))
     with pytest.raises(IRError, match=r"variable b is f32\[10\], its new value f32\[n,10\]"):
         verify(wrong)
+
+
+def test_a_graph_goes_to_networkx():
+    from tensorc.ir.export import to_networkx
+
+    (graph,) = parse(MLP)
+    exported = to_networkx(graph)
+    assert list(exported.predecessors("%1")) == ["%0", "b"]
+    assert exported.nodes["%2"]["text"] == "maximum(%1, 0.0:f32)"
+    assert exported.nodes["%4"]["result"]
+    assert exported.get_edge_data("x", "%0")[0] == {"operand": 0}
