@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -119,7 +118,9 @@ def find(name: str, pipeline: Pipeline) -> Step:
             return step
     if name in _registered:
         return Step(name, _registered[name])
-    installed = {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    from importlib.metadata import entry_points             # slow to import, and seldom needed
+
+    installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name in installed:
         return Step(name, _steps([installed[name].load()])[0].run)
     raise ArgumentError(_unknown(name, (*pipeline.names, *_registered, *installed)))
