@@ -37,8 +37,8 @@ def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     points = dims.product(extent for _, extent in kernel.grid)
     if len(loops) == 1 and _is_reduction(loops[0]) and isinstance(points, int) and points <= FEW:
         inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
-        each = max(1, points) * (inner if isinstance(inner, int) else 1)
-        chunk = max(1, CHUNK // each)
+        each = points * (inner if isinstance(inner, int) else 1)
+        chunk = CHUNK // max(1, each) or 1
         if not (isinstance(loops[0].extent, int) and loops[0].extent * each <= LONG):
             yield from split(kernel, loops[0].var, chunk)
             return
