@@ -14,7 +14,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.kernels import Group, Place
+from tensorc.ir.kernels import Group, Place, reduced_axes
 from tensorc.ir.node import Node, symbols_of
 from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
@@ -233,8 +233,11 @@ class _Lowering:
             inner = tuple(0 if s == 1 else next(moving) for s in node.args[0].shape)
             value = self.value(node.args[0], inner, bounds)
             return value, self.deepest((value,), self.scopes[0])
-        if op.reduce is not None:
+        if op.reduce is not None and reduced_axes(node):
             return self.reduction(node, index, bounds, scope), scope
+        if op.reduce is not None:
+            value = self.value(node.args[0], index, bounds)
+            return value, self.deepest((value,), self.scopes[0])
         raise InternalError(f"{op.name} has no place inside a kernel")
 
     def load(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
@@ -301,7 +304,7 @@ class _Lowering:
         assert node.op.reduce is not None
         combine = node.op.reduce.combine
         (operand,) = node.args
-        gone = node.axes if "axes" in node.attrs else (node.axis,)
+        gone = reduced_axes(node)
         kept = iter(i for k, i in enumerate(index) if not (node.attrs.get("keepdims") and k in gone))
         acc = self.fresh("acc")
         dtype = computing(operand.dtype)

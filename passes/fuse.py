@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, users
-from tensorc.ir.kernels import Group, Plan, memory_of
+from tensorc.ir.kernels import Group, Plan, memory_of, reduced_axes
 from tensorc.ir.node import Node
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
@@ -273,11 +273,6 @@ def new_cluster(node: Node, place: int) -> Cluster:
         inner = frozenset(range(len(frame) - len(reduced), len(frame)))
         kind = "map" if not reduced else "row" if reduced == inner and len(frame) > len(reduced) else "column"
     return Cluster(kind, frame, reduced, {node: axes}, place, place, node if kind == "matmul" else None, is_shift(node))
-
-
-def reduced_axes(node: Node) -> tuple[int, ...]:
-    """The axes a reduction removes: `axes`, or the `axis` of an arg-reduction."""
-    return node.axes if "axes" in node.attrs else (node.axis,)
 
 
 def follow_axes(inner: Cluster, outer: Cluster, operand: Node, node: Node) -> dict[int, int] | None:

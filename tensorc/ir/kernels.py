@@ -78,3 +78,9 @@ def memory_of(node: Node) -> Node:
     while node.op.view:
         node = node.args[0]
     return node
+
+
+def reduced_axes(node: Node) -> tuple[int, ...]:
+    """The axes a reduction removes: `axes`, or the `axis` of an arg-reduction."""
+    axes: tuple[int, ...] = node.axes if "axes" in node.attrs else (node.axis,)
+    return axes
