@@ -233,11 +233,8 @@ class _Lowering:
             inner = tuple(0 if s == 1 else next(moving) for s in node.args[0].shape)
             value = self.value(node.args[0], inner, bounds)
             return value, self.deepest((value,), self.scopes[0])
-        if op.reduce is not None and reduced_axes(node):
-            return self.reduction(node, index, bounds, scope), scope
         if op.reduce is not None:
-            value = self.value(node.args[0], index, bounds)
-            return value, self.deepest((value,), self.scopes[0])
+            return self.reduction(node, index, bounds, scope)
         raise InternalError(f"{op.name} has no place inside a kernel")
 
     def load(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
@@ -299,13 +296,17 @@ class _Lowering:
         scope.known[key] = result = self.bind(test, scope)
         return result
 
-    def reduction(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
+    def reduction(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...],
+                  scope: _Scope) -> tuple[ir.Expr, _Scope]:
         """Loops below `scope` that feed an accumulator; the loops open below it wait meanwhile."""
         assert node.op.reduce is not None
         combine = node.op.reduce.combine
         (operand,) = node.args
         gone = reduced_axes(node)
         kept = iter(i for k, i in enumerate(index) if not (node.attrs.get("keepdims") and k in gone))
+        if all(operand.shape[k] == 1 for k in gone):
+            single = tuple(0 if k in gone else next(kept) for k in range(len(operand.shape)))
+            return self.single(operand, single, bounds, combine)
         acc = self.fresh("acc")
         dtype = computing(operand.dtype)
         scope.block.append(ir.Acc(acc, combine, dtype))
@@ -317,6 +318,8 @@ class _Lowering:
         for k, size in enumerate(operand.shape):
             if k not in gone:
                 inner.append(next(kept))
+            elif size == 1:
+                inner.append(0)
             else:
                 inner.append(dims.symbol(self.open(self.fresh("r"), size)))
                 opened += 1
@@ -329,7 +332,15 @@ class _Lowering:
         self.scopes.extend(waiting)
         name, result = (f"{acc}.index", i64) if combine in ir.ARG_ACCUMULATORS else (acc, dtype)
         self.home[name] = scope
-        return ir.Var(name, result)
+        return ir.Var(name, result), scope
+
+    def single(self, operand: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...],
+               combine: str) -> tuple[ir.Expr, _Scope]:
+        """A reduction of one element: the element, or its place."""
+        if combine in ir.ARG_ACCUMULATORS:
+            return ir.Num(0, i64), self.scopes[0]
+        value = self.value(operand, index, bounds)
+        return value, self.deepest((value,), self.scopes[0])
 
     # -- scopes
 
