@@ -297,7 +297,7 @@ class ReduceNothing(Rewrite):
     """sum(x, axes of size 1) → reshape x,  and so for every reduction that gives one element back"""
 
     def pattern(self, x, axes):
-        return tuple(reduce(x, axes=axes) for reduce in (sum, prod, max, min))
+        return tuple(reduce(x, axes=axes) for reduce in (sum, prod, max, min, any, all))
 
     def check(self, x, axes):
         return {x.shape[a] for a in axes} <= {1} or No("an axis is longer than 1")
