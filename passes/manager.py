@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorc.errors import ArgumentError, IRError, RewriteError
@@ -20,13 +20,24 @@ ENTRY_POINTS = "tensorc.passes"
 
 def rewrite(*rules: Rewrite) -> Pass:
     """The pass that applies rules, operands first, until none applies."""
-    table = Table(rules)
+    return _Rewriting(rules)
 
-    def run(graph: Graph, context: Context) -> Graph:
-        return sweep(graph, table, context)
 
-    run.__name__ = rules[0].name if len(rules) == 1 else "rewrite"
-    return run
+class _Rewriting:
+    """A pass of rules, one table of them for all its runs."""
+
+    def __init__(self, rules: Sequence[Rewrite]) -> None:
+        self.__name__ = rules[0].name if len(rules) == 1 else "rewrite"
+        self._table = Table(rules)
+
+    def __call__(self, graph: Graph, context: Context) -> Graph:
+        return sweep(graph, self._table, context)
+
+    @property
+    def version(self) -> str | None:
+        """The versions of all rules, where each has one."""
+        versions = [(rule.name, version_of(rule)) for rule in self._table.rules]
+        return None if any(v is None for _, v in versions) else ", ".join(f"{n} {v}" for n, v in versions)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,21 @@ class Pipeline:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(step.name for step in self.steps)
+
+    @property
+    def identity(self) -> str | None:
+        """A text that differs where what the pipeline does may differ; None where that is not known.
+
+        It is known of tensorc's own passes, and of others that carry a `version`: a text which their author
+        changes together with what they do.
+        """
+        from tensorc.passes.pipeline import default
+        if self is default():
+            return "default"
+
+        own = {id(step.run) for step in default().steps}
+        versions = ["own" if id(step.run) in own else version_of(step.run) for step in self.steps]
+        return None if None in versions else "; ".join(f"{n}: {v}" for n, v in zip(self.names, versions, strict=True))
 
     def run(self, graph: Graph, context: Context | None = None) -> Graph:
         """The graph after every pass.
@@ -99,6 +125,12 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"Pipeline({' → '.join(self.names)})"
+
+
+def version_of(thing: Pass | Rewrite) -> str | None:
+    """The version that a pass or a rewrite carries, with the module it is of."""
+    version = getattr(thing, "version", None)
+    return None if version is None else f"{thing.__module__} {version}"
 
 
 _registered: dict[str, Pass] = {}

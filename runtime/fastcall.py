@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from tensorc.codegen.cpu import stub
-from tensorc.codegen.cpu.compile import Library, compile_text, load
+from tensorc.codegen.cpu.compile import Library, load
 from tensorc.codegen.cpu.program import Loaded
-from tensorc.codegen.cpu.target import Target
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.types import TensorType
+from tensorc.runtime.images import image
 
 Binder = Callable[[list[Any], int, int], bool]
 Runner = Callable[[int, int, int], None]
@@ -169,6 +169,5 @@ def _library() -> Library:
                 name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
                 for name in stub.PYTHON_SYMBOLS
             }
-            image = compile_text(stub.emit_stub(), Target.host()).image
-            _loaded = load(image, stub.EXPORTS, python)
+            _loaded = load(image("call", stub.emit_stub), stub.EXPORTS, python)
     return _loaded

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
-from tensorc.passes.manager import Pipeline
 from tensorc.runtime.program import Program, program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
+
+if TYPE_CHECKING:
+    from tensorc.passes.manager import Pipeline
 
 log = logging.getLogger("tensorc")
 
@@ -50,14 +52,13 @@ class Function:
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
                  passes: Pipeline | None = None) -> None:
-        from tensorc.passes.pipeline import default
         self.name = name
         self._inputs = tuple(inputs)
         self._outputs, self._updates = tuple(outputs), tuple(updates)
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
-        self._pipeline = passes or default()
+        self._passes = passes
         self._closings: dict[frozenset[str], Closed] = {}
         self._variants: dict[frozenset[str], _Variant] = {}
         self._compiling = threading.Lock()
@@ -74,7 +75,8 @@ class Function:
     @property
     def pipeline(self) -> Pipeline:
         """The passes its graph goes through."""
-        return self._pipeline
+        from tensorc.passes.pipeline import default
+        return self._passes or default()
 
     @property
     def ir(self) -> str:
@@ -195,7 +197,7 @@ class Function:
         with self._compiling:
             if ones not in self._variants:
                 closed = self._closed(ones)
-                self._variants[ones] = _Variant(self, closed, program(closed.graph, self._pipeline))
+                self._variants[ones] = _Variant(self, closed, program(closed.graph, self._passes))
                 self.compilations += 1
                 if ones:
                     log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))

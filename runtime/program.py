@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import functools
 import logging
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorc.codegen.assemble import Assembly, assemble
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.compile import compile_text
 from tensorc.codegen.cpu.program import load_image
@@ -24,11 +25,13 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, replace_nodes
 from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
-from tensorc.passes.context import Context
-from tensorc.passes.manager import Pipeline
-from tensorc.runtime import threads
+from tensorc.runtime import identity, store, threads
 from tensorc.runtime.memory import result
 from tensorc.runtime.variable import aligned_empty
+
+if TYPE_CHECKING:
+    from tensorc.codegen.assemble import Assembly
+    from tensorc.passes.manager import Pipeline
 
 log = logging.getLogger("tensorc")
 
@@ -36,35 +39,73 @@ Array = np.ndarray[Any, Any]
 
 
 class Program:
-    """Machine code for one graph.
+    """Machine code for one graph, from the store or newly compiled.
+
+    Args:
+        text: the graph's canonical text.
+        pipeline: its passes; None for the default ones.
 
     Attributes:
         graph: the closed graph it was made of.
-        planned: the same after all passes, with its plan.
         sizes: the size symbols it takes, in order of appearance in the parameters.
-        times: seconds spent in `passes`, `assemble`, `compile`, `load`.
+        order: for each entry of the native code's table of sizes, the symbol's place in `sizes`.
+        constants: the arrays that follow the parameters in the table of externals.
+        times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
 
-    def __init__(self, graph: Graph, pipeline: Pipeline) -> None:
+    def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self.graph = graph
         self.sizes = size_symbols(graph)
         self.times: dict[str, float] = {}
-        self.planned = self._timed("passes", lambda: pipeline.run(graph, Context()))
-        self.assembly: Assembly = self._timed("assemble", lambda: assemble(self.planned, Target.host()))
-        image = self._timed("compile", lambda: compile_text(self.assembly.text, Target.host())).image
-        self._native = self._timed("load", lambda: load_image(image, threads.symbols()))
-        assert self.planned.plan is not None
-        self._constants = [np.ascontiguousarray(c.value) for c in self.planned.plan.constants]
-        self._outputs = [(_shape_of(o.shape), o.dtype.numpy) for o in self.planned.outputs]
-        self._order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
+        self._pipeline = pipeline
+        entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
+        self.order: list[int] = entry.facts["order"]
+        self.constants = entry.arrays
+        with self._timed("load"):
+            self._native = load_image(entry.image, threads.symbols())
+        self._outputs = [(_shape_of(o.shape), o.dtype.numpy) for o in graph.outputs]
         self._arena = aligned_empty((0,), np.dtype(np.uint8))
         self._lock = threading.Lock()
 
-    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+    @property
+    def compiled(self) -> bool:
+        """Whether its code was made in this process."""
+        return "compile" in self.times
+
+    @functools.cached_property
+    def planned(self) -> Graph:
+        """The graph after all passes, with its plan."""
+        from tensorc.passes.context import Context
+        from tensorc.passes.pipeline import default
+
+        with self._timed("passes"):
+            return (self._pipeline or default()).run(self.graph, Context())
+
+    @functools.cached_property
+    def assembly(self) -> Assembly:
+        """The kernels, the launches and the LLVM IR of both."""
+        from tensorc.codegen.assemble import assemble
+
+        planned = self.planned
+        with self._timed("assemble"):
+            return assemble(planned, Target.host())
+
+    def _compile(self) -> store.Entry:
+        """All it takes to run the graph."""
+        text = self.assembly.text
+        with self._timed("compile"):
+            image = compile_text(text, Target.host()).image
+
+        assert self.planned.plan is not None
+        constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
+        order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
+        return store.Entry(image, {"order": order}, constants)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
-        done = work()
+        yield
         self.times[stage] = time.perf_counter() - start
-        return done
 
     def run(self, params: Sequence[Array], sizes: Sequence[int]) -> list[Array]:
         """One run: parameters are C-contiguous arrays of the graph's dtypes and of shapes that `sizes` give.
@@ -73,9 +114,9 @@ class Program:
         """
         known = dict(zip(self.sizes, sizes, strict=True))
         outputs = [result(shape(known), dtype) for shape, dtype in self._outputs]
-        pointers = [a.ctypes.data for a in (*params, *self._constants, *outputs)]
+        pointers = [a.ctypes.data for a in (*params, *self.constants, *outputs)]
         externals = (ctypes.c_void_p * max(1, len(pointers)))(*pointers)
-        values = (ctypes.c_int64 * max(1, len(sizes)))(*(sizes[i] for i in self._order))
+        values = (ctypes.c_int64 * max(1, len(sizes)))(*(sizes[i] for i in self.order))
         with self._lock:
             needed = self._native.arena_bytes(values)
             if needed > self._arena.nbytes:
@@ -109,19 +150,25 @@ def canonical(graph: Graph) -> str:
     return dump(renamed, lines=False)
 
 
-_programs: weakref.WeakValueDictionary[tuple[str, Pipeline], Program] = weakref.WeakValueDictionary()
+_programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None], Program] = weakref.WeakValueDictionary()
 _recent: deque[Program] = deque(maxlen=64)
 _compiling = threading.Lock()
 
 
-def program(graph: Graph, pipeline: Pipeline) -> Program:
-    """The program of a graph: one that exists already in this process, or newly compiled."""
-    key = canonical(graph), pipeline
+def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
+    """The program of a graph: one that is in this process already, or in the store, or newly compiled.
+
+    Args:
+        pipeline: its passes; None for the default ones.
+    """
+    text = canonical(graph)
+    key = text, identity.of_passes(pipeline) or pipeline
     with _compiling:
         found = _programs.get(key)
         if found is None:
-            found = _programs[key] = Program(graph, pipeline)
-            log.info("compiled %s in %.0f ms", graph.name, 1e3 * sum(found.times.values()))
+            found = _programs[key] = Program(graph, text, pipeline)
+            how = "compiled" if found.compiled else "loaded"
+            log.info("%s %s in %.0f ms", how, graph.name, 1e3 * sum(found.times.values()))
         _recent.append(found)
         return found
 

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Mapping
 
 from tensorc.codegen.cpu import launch, pool
-from tensorc.codegen.cpu.compile import Library, compile_text, load
+from tensorc.codegen.cpu.compile import Library, load
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError
+from tensorc.runtime.images import image
 
 SPIN = 2_000
 """Pauses, of 15 to 40 ns, before an idle thread sleeps: more than lies between two kernels, less than a time slice."""
@@ -67,8 +68,8 @@ def _library() -> Library:
 
 def _load() -> Library:
     target = Target.host()
-    text = pool.emit_pool(target) + launch.emit_launch()
-    library = load(compile_text(text, target).image, pool.EXPORTS + launch.EXPORTS, _system_symbols(target))
+    code = image("pool", lambda: pool.emit_pool(target) + launch.emit_launch())
+    library = load(code, pool.EXPORTS + launch.EXPORTS, _system_symbols(target))
 
     _set_threads(library, default_num_threads())
     if hasattr(os, "register_at_fork"):
