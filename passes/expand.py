@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from tensorc.passes.rewrite import Rewrite
+from tensorc.ir.types import DType, f16, f32, f64, i32, i64
+from tensorc.ops import cast, matmul
+from tensorc.passes.rewrite import No, Rewrite
 
 
 class Expand(Rewrite):
@@ -19,4 +21,26 @@ class Expand(Rewrite):
         return node.op.expand(node)
 
 
-RULES = (Expand(),)
+class WidenMatmul(Rewrite):
+    """matmul(a, b) → cast(matmul(cast a, cast b)),  for dtypes that products are not computed in
+
+    float16 is multiplied and summed in float32; of narrow integers, the low bits of wide sums are the wrapped sums.
+    """
+
+    def pattern(self, a, b, ta, tb):
+        return matmul(a, b, transpose_a=ta, transpose_b=tb)
+
+    def check(self, node):
+        return node.dtype not in (f32, f64, i32, i64) or No(f"there are products of {node.dtype}")
+
+    def build(self, node, a, b, ta, tb):
+        wide = _wide(node.dtype)
+        product = matmul(cast(a, dtype=wide), cast(b, dtype=wide), transpose_a=ta, transpose_b=tb)
+        return cast(product, dtype=node.dtype)
+
+
+def _wide(dtype: DType) -> DType:
+    return f32 if dtype is f16 else i32
+
+
+RULES = (Expand(), WidenMatmul())
