@@ -17,6 +17,7 @@ from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
+from tensorc.runtime.binding import Binding
 from tensorc.runtime.program import Program, program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
@@ -60,7 +61,8 @@ class Function:
         self._provenance = dict(provenance or {})
         self._passes = passes
         self._closings: dict[frozenset[str], Closed] = {}
-        self._variants: dict[frozenset[str], _Variant] = {}
+        self._variants: dict[frozenset[str], Binding] = {}
+        self._usual: Binding | None = None
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
@@ -94,10 +96,19 @@ class Function:
         Raises: ArgumentError for a wrong number of values; ShapeError and DTypeError for values that do not fit.
             Variables keep their values then.
         """
-        arrays = self._arrays(values)
+        given = list(values)
+        usual = self._usual
+        outputs = usual.quickly(given) if usual is not None else None
+        if outputs is not None:
+            return outputs
+
+        arrays = self._arrays(given)
+        outputs = usual.quickly(arrays) if usual is not None else None
+        if outputs is not None:
+            return outputs
+
         sizes = self._bound(arrays)
-        variant = self._variant(self._ones(sizes))
-        return variant.run(arrays, sizes)
+        return self._variant(self._ones(sizes)).run(arrays, sizes)
 
     def _closed(self, ones: frozenset[str]) -> Closed:
         """The graph for calls in which these symbols are 1 against the general assumptions."""
@@ -189,57 +200,35 @@ class Function:
         return (f"{self.name}: the sizes disagree: {owner(a.left)} gives {left}, {owner(a.right)} gives {right}; "
                 f"{a.where} needs them equal")
 
-    def _variant(self, ones: frozenset[str]) -> _Variant:
+    def _variant(self, ones: frozenset[str]) -> Binding:
         """The program for calls in which these symbols are 1 against the general assumptions."""
         found = self._variants.get(ones)
         if found is not None:
             return found
         with self._compiling:
             if ones not in self._variants:
-                closed = self._closed(ones)
-                self._variants[ones] = _Variant(self, closed, program(closed.graph, self._passes))
+                self._variants[ones] = self._binding(self._closed(ones))
                 self.compilations += 1
-                if ones:
+                if not ones:
+                    self._usual = self._variants[ones]
+                else:
                     log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))
             return self._variants[ones]
 
+    def _binding(self, closed: Closed) -> Binding:
+        """The program of a closed graph with what it reads besides the inputs."""
+        def kept(leaf: Node) -> Cell | Stream | Array:
+            if leaf.op.name == "constant":
+                return np.ascontiguousarray(leaf.value)
+            if leaf.role == "variable":
+                return self._cells[leaf]
+            return self._streams[leaf] if leaf.role == "key" else self._defaults[leaf]
+
+        inputs = len(self._inputs)
+        return Binding(program(closed.graph, self._passes), closed, inputs, [kept(n) for n in closed.leaves[inputs:]])
+
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"
-
-
-class _Variant:
-    """A program, and where each of its parameters comes from."""
-
-    def __init__(self, function: Function, closed: Closed, compiled: Program) -> None:
-        self.program = compiled
-        self._name = function.name
-        self._closed = closed
-        fed = {n: i for i, n in enumerate(function._inputs)}
-        self._sources: list[int | Cell | Stream | Array] = []
-        for leaf in closed.leaves:
-            if leaf.op.name == "constant":
-                self._sources.append(np.ascontiguousarray(leaf.value))
-            elif leaf in fed:
-                self._sources.append(fed[leaf])
-            elif leaf.role == "variable":
-                self._sources.append(function._cells[leaf])
-            elif leaf.role == "key":
-                self._sources.append(function._streams[leaf])
-            else:
-                self._sources.append(function._defaults[leaf])
-        cells = [s for s in self._sources if isinstance(s, Cell)]
-        self._cells = sorted(dict.fromkeys(cells), key=id)
-        symbols = {str(v): s for s, v in closed.sizes.items() if isinstance(v, dims.Dim)}
-        self._symbols = [symbols[s] for s in size_symbols(closed.graph)]
-
-    def run(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
-        """One call.  Cells are locked together, in one order for all, so that no other call sees half an update."""
-        with contextlib.ExitStack() as stack:
-            for cell in self._cells:
-                stack.enter_context(cell.lock)
-            params = [arrays[s] if isinstance(s, int) else s.array if isinstance(s, Cell)
-                      else s.take() if isinstance(s, Stream) else s for s in self._sources]
-            return self.program.run(params, [sizes[s] for s in self._symbols])
 
 
 def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
@@ -248,12 +237,12 @@ def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _array(value: object, node: Node, function: str) -> Array:
-    """A value as a C-contiguous array of an input's dtype.  Raises DTypeError."""
+    """A value as a C-contiguous array of an input's dtype; a scipy.sparse matrix counts as one.  Raises DTypeError."""
     want = node.dtype.numpy
     if isinstance(value, np.ndarray) and value.dtype == want and value.flags.c_contiguous and value.flags.aligned:
         return value
     try:
-        given = np.asarray(value)
+        given = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
     except ValueError:
         raise ShapeError(f"{function}: input {node.name} is no regular array") from None
     if given.dtype.kind not in "biuf" or (want.kind in "iu" and given.dtype.kind == "f"

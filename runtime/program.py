@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import logging
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,8 +25,7 @@ from tensorc.ir.graph import Graph, replace_nodes
 from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
 from tensorc.runtime import identity, store, threads
-from tensorc.runtime.memory import result
-from tensorc.runtime.variable import aligned_empty
+from tensorc.runtime.memory import Arena
 
 if TYPE_CHECKING:
     from tensorc.codegen.assemble import Assembly
@@ -35,7 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("tensorc")
 
-Array = np.ndarray[Any, Any]
+ARENAS = 4
+"""How many arenas a program keeps for as many callers at a time."""
 
 
 class Program:
@@ -49,6 +48,7 @@ class Program:
         graph: the closed graph it was made of.
         sizes: the size symbols it takes, in order of appearance in the parameters.
         order: for each entry of the native code's table of sizes, the symbol's place in `sizes`.
+        native: its code in memory.
         constants: the arrays that follow the parameters in the table of externals.
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
@@ -62,10 +62,8 @@ class Program:
         self.order: list[int] = entry.facts["order"]
         self.constants = entry.arrays
         with self._timed("load"):
-            self._native = load_image(entry.image, threads.symbols())
-        self._outputs = [(_shape_of(o.shape), o.dtype.numpy) for o in graph.outputs]
-        self._arena = aligned_empty((0,), np.dtype(np.uint8))
-        self._lock = threading.Lock()
+            self.native = load_image(entry.image, threads.symbols())
+        self._arenas: list[Arena] = []
 
     @property
     def compiled(self) -> bool:
@@ -107,22 +105,18 @@ class Program:
         yield
         self.times[stage] = time.perf_counter() - start
 
-    def run(self, params: Sequence[Array], sizes: Sequence[int]) -> list[Array]:
-        """One run: parameters are C-contiguous arrays of the graph's dtypes and of shapes that `sizes` give.
+    def lend(self, size: int) -> Arena:
+        """Scratch memory for one run, of at least `size` bytes; each of several callers gets its own."""
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            return Arena(size)
+        return arena if arena.size >= size else Arena(size)
 
-        Variables among them are updated in place.
-        """
-        known = dict(zip(self.sizes, sizes, strict=True))
-        outputs = [result(shape(known), dtype) for shape, dtype in self._outputs]
-        pointers = [a.ctypes.data for a in (*params, *self.constants, *outputs)]
-        externals = (ctypes.c_void_p * max(1, len(pointers)))(*pointers)
-        values = (ctypes.c_int64 * max(1, len(sizes)))(*(sizes[i] for i in self.order))
-        with self._lock:
-            needed = self._native.arena_bytes(values)
-            if needed > self._arena.nbytes:
-                self._arena = aligned_empty((needed,), np.dtype(np.uint8))
-            self._native.run(externals, values, self._arena.ctypes.data)
-        return outputs
+    def take_back(self, arena: Arena) -> None:
+        """Keeps the memory for a later run."""
+        if len(self._arenas) < ARENAS:
+            self._arenas.append(arena)
 
     def llvm(self) -> str:
         """The LLVM IR as generated."""
@@ -176,11 +170,3 @@ def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
 def forget_programs() -> None:
     """Drops the programs that no function holds."""
     _recent.clear()
-
-
-def _shape_of(shape: Sequence[Size]) -> Callable[[dict[str, int]], tuple[int, ...]]:
-    """How to find a shape once sizes are known."""
-    if all(isinstance(s, int) for s in shape):
-        fixed = tuple(s for s in shape if isinstance(s, int))
-        return lambda known: fixed
-    return lambda known: tuple(s if isinstance(s, int) else dims.evaluate(s, known) for s in shape)

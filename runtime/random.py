@@ -36,12 +36,16 @@ class Stream:
         with self._lock:
             self.step = _as_int64(self.step + 1)
 
-    def take(self) -> np.ndarray[Any, Any]:
-        """The key, moving on: no two callers get the same one."""
+    def draw(self) -> tuple[int, int]:
+        """(seed, step), moving on: no two callers get the same pair."""
         with self._lock:
-            key = self.key()
-            self.step = _as_int64(self.step + 1)
-        return key
+            step = self.step
+            self.step = _as_int64(step + 1)
+        return self.seed, step
+
+    def take(self) -> np.ndarray[Any, Any]:
+        """The key, moving on: int64 [seed, step] like `key`."""
+        return np.array(self.draw(), dtype=np.int64)
 
 
 def _as_int64(n: int) -> int:

@@ -53,12 +53,12 @@ class Function:
 
         Raises: ArgumentError for another number of inputs; what the runtime raises for values that do not fit.
         """
-        wrapped = isinstance(inputs, list | tuple) and (not self._one_in or len(inputs) == 1)
-        values = list(inputs) if wrapped else [inputs]
+        wrapped = isinstance(inputs, (list, tuple)) and (not self._one_in or len(inputs) == 1)
+        values = inputs if wrapped else [inputs]
         if len(values) != len(self.inputs):
             raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
 
-        results = self.compiled([_fed(v) for v in values])
+        results = self.compiled(values)
         return results[0] if self._one_out else results
 
     @property
@@ -151,8 +151,3 @@ def _output(i: int, x: Any) -> Tensor:
                             "K.gradients gives None where no path leads to a variable; "
                             "tensorc.why_no_gradient(loss, variable) tells where it ends")
     return tensor(x)
-
-
-def _fed(value: Any) -> Any:
-    """A value as the runtime takes it: a scipy.sparse matrix as an array."""
-    return value.toarray() if hasattr(value, "tocoo") else value
