@@ -24,6 +24,12 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
+KERNELS = {"matmul": "matmul", "scatter_add": "scatter"}
+"""The kind of cluster for each code generator of its own."""
+
+ALONE = frozenset(("along", "scatter"))
+"""Kinds of clusters that stay single nodes."""
+
 LIMIT = 160
 """Nodes in one cluster, so that a kernel's live values stay within reach of a register allocator."""
 
@@ -79,7 +85,7 @@ class _Fusion:
         """A reshape that only adds or removes sizes of 1, of something computed: it costs nothing inside a kernel."""
         operand = node.args[0]
         return ([s for s in node.shape if s != 1] == [s for s in operand.shape if s != 1]
-                and operand in self.cluster and self.cluster[operand].kind != "along")
+                and operand in self.cluster and self.cluster[operand].kind not in ALONE)
 
     def grow(self, node: Node) -> None:
         """Gives the node a cluster and merges in the clusters of its operands."""
@@ -95,11 +101,11 @@ class _Fusion:
 
     def merged(self, inner: Cluster, outer: Cluster, operand: Node, node: Node) -> Cluster | None:
         """Both clusters as one, or None where their loops or their dependences do not allow it."""
-        if len(inner.axes) + len(outer.axes) > LIMIT or node.op.kernel or "along" in (inner.kind, outer.kind):
+        if len(inner.axes) + len(outer.axes) > LIMIT or node.op.kernel or ALONE & {inner.kind, outer.kind}:
             return None
         closed = self.is_private(inner, outer)
         if is_shift(node):
-            pure = inner.kind == "map" and closed and outer.kind == "map"
+            pure = inner.kind == "map" and closed and outer.kind == "map" and _bears_repetition(inner, node)
             return self.joined(inner, outer, {}, outer.frame, "map") if pure else None
         follow = follow_axes(inner, outer, operand, node)
         if follow is None or self.would_cycle(inner, outer):
@@ -262,7 +268,7 @@ def new_cluster(node: Node, place: int) -> Cluster:
     frame = tuple(s for s in along if s != 1)
     reduced: frozenset[int] = frozenset()
     axes: Axes = tuple(at)
-    kind = "matmul" if node.op.kernel == "matmul" else "map"
+    kind = KERNELS[node.op.kernel] if node.op.kernel else "map"
     if node.op.reduce is not None and node.op.reduce.cumulative:
         kind, reduced = "along", frozenset(a for a in (at[node.axis],) if a is not None)
     elif reduces:
@@ -305,10 +311,17 @@ def read_axes(cluster: Cluster, operand: Node, node: Node) -> Axes:
 
 
 def agrees(union: Cluster, first: Cluster, second: Cluster) -> bool:
-    """Does every node of one cluster that reads a node of the other find it at its own place?"""
-    return all(not node.op.kernel and not is_shift(node) and union.axes[a] == read_axes(union, a, node)
-               for node in union.nodes for a in node.args
-               if a in union.axes and (node in first.axes) != (a in first.axes))
+    """Does every node of one cluster that reads a node of the other find it at its own place, and not in memory?"""
+    def is_found(node: Node, a: Node) -> bool:
+        return (not node.op.kernel and not is_shift(node) and a in union.axes
+                and union.axes[a] == read_axes(union, a, node))
+    both = [(node, a) for node in union.nodes for a in node.args if {a, memory_of(a)} & union.axes.keys()]
+    return all(is_found(node, a) for node, a in both if (node in first.axes) != (a in first.axes))
+
+
+def _bears_repetition(inner: Cluster, node: Node) -> bool:
+    """Is what `node` reads cheap enough to be computed once for each reading?  A gather may read a row many times."""
+    return node.op.name != "gather" or all(n.op.name in CHEAP for n in inner.nodes)
 
 
 def is_shift(node: Node) -> bool:
