@@ -126,7 +126,9 @@ class _Planner:
             return False
         if not any(memory_of(n) is variable for n in group.inputs):
             return True
-        return group.kind in ("map", "column", "matmul") and _reads_own_place(group, variable, new)
+        written_early = new.op.kernel is not None          # a bare product, before its epilogue
+        return (group.kind in ("map", "column", "matmul") and not written_early
+                and _reads_own_place(group, variable, new))
 
     def steps(self) -> list[list[Group]]:
         """Groups in order; neighbours that do not depend on one another share a step."""
