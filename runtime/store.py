@@ -223,7 +223,7 @@ def folder() -> Path:
     """Where the environment and the platform want the store.  Raises RuntimeError if there is no home."""
     asked = os.environ.get("TENSORC_CACHE_DIR", "").strip()
     if asked:
-        return Path(asked).expanduser()
+        return Path(asked).expanduser().absolute()
 
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", "").strip()
