@@ -111,7 +111,7 @@ class _Fusion:
         if follow is None or self.would_cycle(inner, outer):
             return None
         union = self.aligned(inner, outer, follow, closed)
-        return union if union is not None and agrees(union, inner, outer) else None
+        return union if union is not None and agrees(union, inner) else None
 
     def aligned(self, inner: Cluster, outer: Cluster, follow: dict[int, int], closed: bool) -> Cluster | None:
         """The union under `follow`: a loop of the inner frame is a loop of the outer one."""
@@ -310,13 +310,16 @@ def read_axes(cluster: Cluster, operand: Node, node: Node) -> Axes:
     return tuple(None if s == 1 else own[i + shift] for i, s in enumerate(operand.shape))
 
 
-def agrees(union: Cluster, first: Cluster, second: Cluster) -> bool:
-    """Does every node of one cluster that reads a node of the other find it at its own place, and not in memory?"""
-    def is_found(node: Node, a: Node) -> bool:
-        return (not node.op.kernel and not is_shift(node) and a in union.axes
-                and union.axes[a] == read_axes(union, a, node))
-    both = [(node, a) for node in union.nodes for a in node.args if {a, memory_of(a)} & union.axes.keys()]
-    return all(is_found(node, a) for node, a in both if (node in first.axes) != (a in first.axes))
+def agrees(union: Cluster, first: Cluster) -> bool:
+    """Does every node of one part that reads the other find it at its own place, and not in memory?"""
+    for node in union.nodes:
+        for a in node.args:
+            computed = a if a in union.axes else memory_of(a)
+            within = computed not in union.axes or (node in first.axes) == (computed in first.axes)
+            if not within and (a is not computed or node.op.kernel or is_shift(node)
+                               or union.axes[a] != read_axes(union, a, node)):
+                return False
+    return True
 
 
 def _bears_repetition(inner: Cluster, node: Node) -> bool:
