@@ -386,7 +386,7 @@ def _sum_to_type(g: TensorType, like: TensorType) -> TensorType:
     pairs = list(zip(like.shape, g.shape[lead:], strict=True)) if lead >= 0 else []
     if lead < 0 or builtins.any(a != 1 and isinstance(a - b, int) and a - b != 0 for a, b in pairs):
         raise ShapeError(f"{show_shape(like.shape)} does not broadcast to {show_shape(g.shape)}")
-    return g.with_shape(like.shape)
+    return numbers(g).with_shape(like.shape)
 
 
 def _sum_to(g: Array, like: Array) -> Array:
