@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tensorc.ops.control import stop_gradient
+from tensorc.ops.conv import conv, conv_input_gradient, conv_weight_gradient
 from tensorc.ops.elementwise import (
     abs,
     add,
@@ -52,6 +53,7 @@ from tensorc.ops.elementwise import (
 )
 from tensorc.ops.linalg import matmul
 from tensorc.ops.nn import log_softmax, logsumexp, relu, sigmoid_cross_entropy, softmax, softmax_cross_entropy
+from tensorc.ops.pool import avg_pool, max_pool
 from tensorc.ops.random import normal, truncated_normal, uniform
 from tensorc.ops.reduce import (
     all,
@@ -70,14 +72,18 @@ from tensorc.ops.reduce import (
 )
 from tensorc.ops.shape import broadcast, concatenate, iota, pad, reshape, reverse, size, slice, transpose
 from tensorc.ops.source import constant, parameter
+from tensorc.ops.windows import unwindow, windows
 
 __all__ = [
-    "abs", "add", "all", "any", "argmax", "argmin", "broadcast", "cast", "ceil", "clip", "concatenate",
-    "constant", "cos", "cumprod", "cumsum", "div", "eq", "erf", "erfinv", "exp", "expm1", "floor", "floordiv",
+    "abs", "add", "all", "any", "argmax", "argmin", "avg_pool", "broadcast", "cast", "ceil", "clip", "concatenate",
+    "constant", "conv", "conv_input_gradient",
+    "conv_weight_gradient",
+    "cos", "cumprod", "cumsum", "div", "eq", "erf", "erfinv", "exp", "expm1", "floor", "floordiv",
     "ge", "gt", "iota", "isfinite", "isnan", "le", "log", "log1p", "log_sigmoid", "log_softmax", "logical_and",
-    "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max", "maximum", "mean", "min",
-    "minimum", "mod", "mul", "ne", "neg", "normal", "pad", "parameter", "pow", "prod", "relu", "reshape",
+    "logical_not", "logical_or", "logical_xor", "logsumexp", "lt", "matmul", "max", "max_pool",
+    "maximum", "mean", "min", "minimum",
+    "mod", "mul", "ne", "neg", "normal", "pad", "parameter", "pow", "prod", "relu", "reshape",
     "reverse", "round", "rsqrt", "select", "sigmoid", "sigmoid_cross_entropy", "sign", "sin", "size", "slice",
     "softmax", "softmax_cross_entropy", "softplus", "sqrt", "square", "stop_gradient", "sub", "sum", "sum_to",
-    "tanh", "transpose", "truncated_normal", "uniform", "variance",
+    "tanh", "transpose", "truncated_normal", "uniform", "unwindow", "variance", "windows",
 ]
