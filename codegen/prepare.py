@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tensorc.codegen import loopir as ir
+from tensorc.codegen.keep import keep_values
 from tensorc.codegen.lower import Lowered, Scratch
 from tensorc.codegen.share import share_values
 from tensorc.codegen.transform import collapse, merge_loops, split
@@ -26,7 +27,7 @@ def prepare(lowered: Lowered) -> list[Lowered]:
     if isinstance(kernel, ir.Matmul):
         return [lowered]
     where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
-    kernel = collapse(share_values(merge_loops(kernel)))
+    kernel = collapse(keep_values(share_values(merge_loops(kernel))))
     return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)
                              for b in k.buffers)) for k in _cut(kernel)]
 

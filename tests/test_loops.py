@@ -18,6 +18,7 @@ from tensorc.codegen.cpu.compile import load as load_image
 from tensorc.codegen.cpu.emit import emit, emit_box, work
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.keep import keep_values
 from tensorc.codegen.loopir import Acc, Accum, Buffer, Call, Cast, Iter, Kernel, Let, Matmul, Num, Scan, identity
 from tensorc.codegen.loopverify import InvalidKernel, verify, verify_matmul
 from tensorc.codegen.python import oracle
@@ -227,7 +228,7 @@ def test_stores_past_the_caches_store_the_same(name: str) -> None:
         ("softmax", "lanes 8 over loops j0×8, j1×4, j2×4, unroll 1, block 1"),
         ("column_add", "lanes 8 over grid j, unroll 16, block 128"),
         ("transpose", "lanes 8 over grid j, unroll 8, block 64, tile i"),
-        ("scatter_add", "lanes 8 over grid j, unroll 8, block 64"),
+        ("scatter_add", "lanes 8 over grid j, unroll 4, block 32"),
         ("scatter_elements", "lanes 8 over loops k×4, unroll 1, block 1"),
         ("triangle", "lanes 8 over loops j×8, unroll 1, block 1"),
         ("reversed_rows", "lanes 8 over grid j, unroll 4, block 16384"),
@@ -444,6 +445,58 @@ def test_split_refuses_what_is_no_reduction() -> None:
         split(KERNELS["running_add_row", f32][0], "j", 8)
     with pytest.raises(InternalError, match="has no loop k to split"):
         split(KERNELS["row_add", f32][0], "k", 8)
+
+
+def exponentials(result: str, *then: Any) -> Kernel:
+    """Rows of exponentials computed for their sum, and again for the loops of `then`."""
+    def e(k: int) -> tuple[Any, ...]:
+        x = Let(f"x{k}", load("x", f"i,j{k}"))
+        return x, Let(f"e{k}", call("exp", call("sub", var(f"x{k}"), Num(1.0, f32))))
+
+    return verify(kernel(
+        "rows", result, "i<n",
+        Acc("s", "add", f32),
+        loop("j1", "m", *e(1), Accum("s", (var("e1"),))),
+        loop("j2", "m", *e(2), *then),
+    ))
+
+
+SCALED = call("div", var("e2"), var("s"))
+
+
+@pytest.mark.parametrize("result", ["x: t[n,m]; out y: t[n,m]", "inout x: t[n,m]"])
+def test_dear_values_are_kept_in_the_result(result: str) -> None:
+    y = "x" if "inout" in result else "y"
+    k = exponentials(result, store(y, "i,j2", SCALED))
+    kept = keep_values(k)
+    assert str(k).count("exp") == 2
+    assert str(kept).count("exp") == 1
+
+    sizes = {"n": 5, "m": 37}
+    both = Machine({"twice": k, "once": kept}, HOST)
+    results = []
+    for name in both.kernels:
+        arrays = arrays_for([k], sizes, special=True)
+        both.run(name, arrays, sizes)
+        results.append(arrays[y])
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("result", "then"),
+    [
+        ("x: t[n,m]; inout y: t[n,m]", [store("y", "i,j2", call("mul", SCALED, load("y", "i,j2")))]),
+        ("x: t[n,m]; out y: t[n,m]; out z: t[n,m,2]",
+         [store("y", "i,j2", SCALED), loop("k", "2", store("z", "i,j2,k", SCALED))]),
+        ("inout x: t[n,m]", [store("x", "i,j2", call("mul", SCALED, var("x2")))]),
+        ("x: t[n,m]; out y: t[n,2,m]", [store("y", "i,0,j2", SCALED), store("y", "i,1,j2", SCALED)]),
+        ("x: t[n,m]; out y: f16[n,m]", [store("y", "i,j2", Cast(SCALED, f16))]),
+    ],
+    ids=["needed", "nested", "reads its place", "two stores", "narrower"],
+)
+def test_values_that_cannot_lie_in_the_result_are_computed_again(result: str, then: list[Any]) -> None:
+    k = exponentials(result, *then)
+    assert keep_values(k) is k
 
 
 def test_merge_loops_joins_independent_neighbours() -> None:

@@ -58,7 +58,7 @@ def _softmax(x: Array, *, axis: int) -> Array:
 def _softmax_expansion(node: Any) -> Node:
     x, axes = node.x, (node.axis,)
     e = exp(x - largest(x, axes=axes, keepdims=True))
-    return e / sum(e, axes=axes, keepdims=True)
+    return e * (1 / sum(e, axes=axes, keepdims=True))      # one division a row; the sum is 1 at least, or NaN
 
 
 softmax = defop(
