@@ -48,7 +48,7 @@ def assemble(graph: Graph, target: Target) -> Assembly:
         used: Size = 0
         columns: list[list[Launch]] = []
         for group in step:
-            kernels = tuple(prepare(lower(group, names)))
+            kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
             lowered.append((group, kernels))
             place = _Places(graph, graph.plan.arena + used)
             columns.append([launch for k in kernels for launch in _launches(k, place, target, texts)])

@@ -18,6 +18,7 @@ from tensorc.ir.kernels import Group, Place, reduced_axes
 from tensorc.ir.node import Node, symbols_of
 from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
+from tensorc.ops.gather import inside
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,18 @@ class Lowered:
     operands: tuple[Place | Scratch, ...]
 
 
-def lower(group: Group, names: Mapping[Node, str]) -> Lowered:
-    """The kernel of a group; `names` are the nodes' names in the graph's text, used for its buffers."""
+def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
+    """The kernels of a group in order; `names` are the nodes' names in the graph's text, used for its buffers."""
     lowering = _Lowering(group, names)
-    kernel = lowering.matmul() if group.kind == "matmul" else lowering.loops()
-    return Lowered(kernel, tuple(lowering.operands[b.name] for b in kernel.buffers))
+    kernels: list[ir.Kernel | ir.Matmul]
+    match group.kind:
+        case "matmul":
+            kernels = [lowering.matmul()]
+        case "scatter":
+            kernels = [*lowering.scatter()]
+        case _:
+            kernels = [lowering.loops()]
+    return [Lowered(k, tuple(lowering.operands[b.name] for b in k.buffers)) for k in kernels]
 
 
 @dataclass(eq=False)
@@ -152,6 +160,41 @@ class _Lowering:
         self.store(self.stores[0], index, ir.Var(step, dtype))
         return self.close()
 
+    def scatter(self) -> tuple[ir.Kernel, ir.Kernel]:
+        """Rows added at places that come from data: a kernel that makes zeros, and one that adds.
+
+        The second goes through the rows in order wherever it runs, for each column by itself: what it computes
+        depends on nothing else.
+        """
+        (node,) = self.group.outputs
+        (out,) = self.stores
+        rows, indices = node.args
+        axis, rank = node.axis, indices.type.rank
+        loops = list(zip(self.loops_of_frame, self.group.frame, strict=True))
+        at = tuple(0 if a is None else dims.symbol(loops[a][0]) for a in self.group.axes[0])
+        dtype = computing(node.dtype)
+        self.store(out, at, ir.Num(0, dtype))
+        zeros = self.kernel(f"{self.group.name}_zeros", tuple(loops))
+
+        self.scopes = [_Scope("", 1)]
+        self.buffers[out] = replace(self.buffers[out], role="inout")
+        is_some = isinstance(node.size, int) and node.size > 0
+        opened = [] if is_some else [self.open(self.fresh("some"), dims.minimum(node.size, 1))]
+        opened += [self.open(self.fresh("r"), extent) for extent in indices.shape]
+        row = tuple(0 if size == 1 else dims.symbol(var)
+                    for var, size in zip(opened[len(opened) - rank:], indices.shape, strict=True))
+        place = self.data_index(node, inside(At(1, row), node.size), ())
+        index = (*at[:axis], place, *at[axis + 1:])
+        more = self.value(rows, (*at[:axis], *row, *at[axis + 1:]))
+        before = self.bind(ir.Load(out, index, node.dtype), self.scopes[-1])
+        if before.dtype is not dtype:
+            before = self.bind(ir.Cast(before, dtype), self.scopes[-1])
+        self.store(out, index, ir.Call("add", (before, more), dtype))
+        for _ in opened:
+            self.close()
+        own = self.group.axes[0][axis]
+        return zeros, self.kernel(self.group.name, tuple(loop for k, loop in enumerate(loops) if k != own))
+
     def matmul(self) -> ir.Matmul:
         """A matrix product, and what follows it as an epilogue over the same elements."""
         group = self.group
@@ -256,7 +299,8 @@ class _Lowering:
                 return self.bind(self.position(size, computing(dtype or node.dtype)), self.scope_of([size]))
             case Compute(fn, args, dtype):
                 values = tuple(self.element(node, a, bounds) for a in args)
-                return self.bind(ir.Call(fn, values, dtype), self.deepest(values, self.scopes[0]))
+                made = ir.Cast(values[0], dtype) if fn == "cast" else ir.Call(fn, values, dtype)
+                return self.bind(made, self.deepest(values, self.scopes[0]))
             case Where(tests, then, otherwise):
                 scope = self.scope_of([s for b in tests for s in (b.size, b.low, b.high)])
                 test = self.holds(tests, scope)

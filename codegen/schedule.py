@@ -75,7 +75,10 @@ def schedule(k: ir.Kernel, bits: int) -> Schedule:
     dear = cost(k.body) > DEAR
     if inner:
         accumulators = max((len(ir.fed(loop)) for loop, _ in inner), default=1)
-        unroll = max(1, (4 if dear else 16) // max(1, accumulators, len(inner)))
+        unroll = max(1, (4 if dear else 16) // max(accumulators, len(inner))) if accumulators else 4
+        extent = dict(k.grid)[best]
+        if isinstance(extent, int):
+            unroll = max(1, min(unroll, -(-extent // width)))
         return Schedule(best, (), None, width, unroll, width * unroll)
 
     stream = 0 if dear else STREAM

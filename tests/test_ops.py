@@ -106,6 +106,10 @@ def element(e, arrays, dtype):
         case Where(bounds, then, otherwise):
             holds = all(b.low <= b.size < b.high for b in bounds)
             return element(then if holds else otherwise, arrays, dtype)
+        case Compute("cast", (arg,), own):
+            return element(arg, arrays, None).astype(own.numpy)
+        case Compute("maximum" | "minimum" as fn, args, own):
+            return getattr(np, fn)(*(element(a, arrays, own) for a in args))
         case Compute(fn, args, own):
             assert fn in ("philox_uniform32", "philox_uniform64")
             index, seed, step, word = (element(a, arrays, own) for a in args)
