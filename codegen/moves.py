@@ -67,6 +67,10 @@ class Moves:
             found |= self.varies.get(name, {name})
         return frozenset(found)
 
+    def is_data(self, size: Size) -> bool:
+        """Whether a size depends on what a Let has read."""
+        return not self.varies.keys().isdisjoint(dims.symbols(size))
+
     def lanes_over_grid(self, var: str) -> bool:
         """Whether iterations of a grid variable can be lanes: they must agree about every trip count."""
         return not any(

@@ -24,10 +24,10 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "scatter_add": "scatter"}
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse"}
 """The kind of cluster for each code generator of its own."""
 
-ALONE = frozenset(("along", "scatter"))
+ALONE = frozenset(("along", "conv", "scatter", "sparse"))
 """Kinds of clusters that stay single nodes."""
 
 LIMIT = 160
@@ -68,9 +68,12 @@ class _Fusion:
         self.roots = {memory_of(r) for r in graph.roots}
         self.cluster: dict[Node, Cluster] = {}
         self.free: set[Node] = set()
+        self.repeating: set[Node] = set()
         for node in self.order:
             if self.is_free(node):
                 self.free.add(node)
+            elif self.is_repeating(node):
+                self.repeating.add(node)
             elif not node.op.source and (not node.op.view or self.is_thin(node)):
                 self.grow(node)
 
@@ -80,6 +83,11 @@ class _Fusion:
             return bool(node.value.ndim == 0)
         wanted_in_memory = node in self.roots or any(u.op.view or u.op.kernel for u in self.users[node])
         return node.op.name in CHEAP and self.free.issuperset(node.args) and not wanted_in_memory
+
+    def is_repeating(self, node: Node) -> bool:
+        """Only repeats elements of its operand: whoever uses it reads them there, and it never takes up memory."""
+        wanted_in_memory = node in self.roots or any(u.op.view or u.op.kernel for u in self.users[node])
+        return node.op.name == "windows" and not wanted_in_memory
 
     def is_thin(self, node: Node) -> bool:
         """A reshape that only adds or removes sizes of 1, of something computed: it costs nothing inside a kernel."""
@@ -193,8 +201,16 @@ class _Fusion:
 
     def depends(self, cluster: Cluster) -> set[Cluster]:
         """The clusters that hold operands of this one."""
-        found = {self.holder(a) for n in cluster.nodes for a in n.args}
+        found = {self.holder(a) for n in cluster.nodes for a in self.read(n)}
         return {c for c in found if c is not None and c is not cluster}
+
+    def read(self, node: Node) -> Iterable[Node]:
+        """The operands of a node, and in place of those that only repeat elements the operands of these."""
+        for operand in node.args:
+            if operand in self.repeating:
+                yield from self.read(operand)
+            else:
+                yield operand
 
     def holder(self, node: Node) -> Cluster | None:
         """The cluster that computes a node, or the memory it is a view of."""

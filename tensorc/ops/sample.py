@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,16 +14,18 @@ from tensorc.ir.types import DType, TensorType, parse_type
 
 @dataclass(frozen=True)
 class Sample:
-    """Operand types, attributes, and the span that numbers are drawn from."""
+    """Operand types, attributes, the span that numbers are drawn from, and the operands that are given instead."""
 
     operands: tuple[TensorType, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     span: tuple[float, float] = (-2.0, 2.0)
+    fixed: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[NDArray[Any]]:
         """Operands with numbers from the span; the same ones for the same seed."""
         generator = np.random.default_rng(seed)
-        return [self._array(generator, t) for t in self.operands]
+        return [np.asarray(self.fixed[i], t.dtype.numpy) if i in self.fixed else self._array(generator, t)
+                for i, t in enumerate(self.operands)]
 
     def in_dtype(self, dtype: DType) -> Sample:
         """The sample with floats of another dtype."""
@@ -42,9 +44,10 @@ class Sample:
         return np.asarray(generator.uniform(low, high, shape)).astype(type.dtype.numpy)
 
 
-def sample(*operands: str, span: tuple[float, float] = (-2.0, 2.0), **attrs: Any) -> Sample:
+def sample(*operands: str, span: tuple[float, float] = (-2.0, 2.0),
+           fixed: Mapping[int, Sequence[int]] | None = None, **attrs: Any) -> Sample:
     """A sample from types as text: `sample("f32[2,3]", "f32[3]")`."""
-    return Sample(tuple(map(parse_type, operands)), attrs, span)
+    return Sample(tuple(map(parse_type, operands)), attrs, span, fixed or {})
 
 
 def unary(*dtypes: str, span: tuple[float, float] = (-2.0, 2.0)) -> list[Sample]:
