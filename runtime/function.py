@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
-from tensorc.ir.assume import Assumption
+from tensorc.ir.assume import Assumption, solve
 from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("tensorc")
 
 Array = np.ndarray[Any, Any]
+
+Known = frozenset[tuple[str, int]]
 
 _recordings: list[list[Function]] = []
 
@@ -60,8 +62,8 @@ class Function:
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
         self._passes = passes
-        self._closings: dict[frozenset[str], Closed] = {}
-        self._variants: dict[frozenset[str], Binding] = {}
+        self._closings: dict[Known, Closed] = {}
+        self._variants: dict[Known, Binding] = {}
         self._usual: Binding | None = None
         self._compiling = threading.Lock()
         self.compilations = 0
@@ -108,21 +110,20 @@ class Function:
             return outputs
 
         sizes = self._bound(arrays)
-        return self._variant(self._ones(sizes)).run(arrays, sizes)
+        return self._variant(self._broadcasting(sizes)).run(arrays, sizes)
 
-    def _closed(self, ones: frozenset[str]) -> Closed:
-        """The graph for calls in which these symbols are 1 against the general assumptions."""
-        found = self._closings.get(ones)
+    def _closed(self, known: Known) -> Closed:
+        """The graph for calls in which these sizes are known, as they broadcast against the general assumptions."""
+        found = self._closings.get(known)
         if found is None:
             try:
                 found = close(self.name, self._inputs, self._outputs, self._updates, self._provenance,
-                              dict.fromkeys(ones, 1))
+                              dict(known))
             except ShapeError as error:
-                raise error if not ones else ShapeError(
-                    f"{self.name}: with size 1 for {', '.join(sorted(ones))}: {error}") from None
+                raise error if not known else ShapeError(f"{self.name}: with {_shown(known)}: {error}") from None
             verify(found.graph)
             self._check_fed(found)
-            self._closings[ones] = found
+            self._closings[known] = found
         return found
 
     def _check_fed(self, closed: Closed) -> None:
@@ -165,55 +166,55 @@ class Function:
                     raise ShapeError(_misfit(self.name, node, array, f"has size {actual} on axis {axis}, not {size}"))
         return sizes
 
-    def _ones(self, sizes: Mapping[str, int]) -> frozenset[str]:
-        """The symbols that are 1 against an assumption; empty where all hold.  Raises ShapeError for other breaches.
+    def _broadcasting(self, sizes: Mapping[str, int]) -> Known:
+        """What makes sizes 1 against an assumption; nothing where all hold.  Raises ShapeError for other breaches.
 
-        What is assumed once these are 1 may be broken by further symbols.
+        What is assumed once these are known may be broken by further sizes.
         """
-        ones: frozenset[str] = frozenset()
+        known: Known = frozenset()
         while True:
-            more: set[str] = set()
-            for assumption in self._closed(ones).assumptions:
+            more: set[tuple[str, int]] = set()
+            for assumption in self._closed(known).assumptions:
                 left, right = _sides(assumption, sizes)
                 if left != right:
-                    alone = {s for size, n in ((assumption.left, left), (assumption.right, right)) if n == 1
-                             for s in dims.symbols(size)}
-                    if not alone:
+                    single = [size for size, n in ((assumption.left, left), (assumption.right, right)) if n == 1]
+                    answers = _known(single[0], sizes) if single else set()
+                    if not answers:
                         raise ShapeError(self._breach(assumption, sizes))
-                    more |= alone
+                    more |= answers
             if not more:
-                return ones
-            ones |= more
+                return known
+            known |= more
 
     def _breach(self, assumption: Assumption, sizes: Mapping[str, int]) -> str:
         """Why a call does not fit: both placeholders, the sizes, the operation that needs them equal."""
-        def owner(size: Size) -> str:
+        def told(size: Size, n: int) -> str:
             for node in self._inputs:
                 for axis, s in enumerate(node.shape):
                     if dims.symbols(size) & dims.symbols(s):
-                        return f"{node.name} (axis {axis})"
-            return str(size)
+                        return f"{node.name} (axis {axis}) gives {n}"
+            return f"a fixed size is {n}"
         named = [a for a in (assumption, *self._general.assumptions) if a.where == assumption.where
                  and len(set(_sides(a, sizes))) > 1 and dims.symbols(a.left) and dims.symbols(a.right)]
         a = named[0] if named else assumption
         left, right = _sides(a, sizes)
-        return (f"{self.name}: the sizes disagree: {owner(a.left)} gives {left}, {owner(a.right)} gives {right}; "
+        return (f"{self.name}: the sizes disagree: {told(a.left, left)}, {told(a.right, right)}; "
                 f"{a.where} needs them equal")
 
-    def _variant(self, ones: frozenset[str]) -> Binding:
-        """The program for calls in which these symbols are 1 against the general assumptions."""
-        found = self._variants.get(ones)
+    def _variant(self, known: Known) -> Binding:
+        """The program for calls in which these sizes are known."""
+        found = self._variants.get(known)
         if found is not None:
             return found
         with self._compiling:
-            if ones not in self._variants:
-                self._variants[ones] = self._binding(self._closed(ones))
+            if known not in self._variants:
+                self._variants[known] = self._binding(self._closed(known))
                 self.compilations += 1
-                if not ones:
-                    self._usual = self._variants[ones]
+                if not known:
+                    self._usual = self._variants[known]
                 else:
-                    log.warning("%s: compiled a variant in which %s broadcasts", self.name, ", ".join(sorted(ones)))
-            return self._variants[ones]
+                    log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
+            return self._variants[known]
 
     def _binding(self, closed: Closed) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
@@ -229,6 +230,18 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"
+
+
+def _known(single: Size, sizes: Mapping[str, int]) -> set[tuple[str, int]]:
+    """What is to be known of symbols, or of applications such as n//2, for a size that is 1 to become the number 1."""
+    answer = solve(single, 1)
+    if answer is not None and isinstance(answer[1], int):
+        return {(answer[0], answer[1])}
+    return {(s, sizes[s]) for s in dims.symbols(single)}
+
+
+def _shown(known: Known) -> str:
+    return ", ".join(f"{name.partition('__')[0]} = {n}" for name, n in sorted(known))
 
 
 def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
