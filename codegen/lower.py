@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from tensorc.codegen import loopir as ir
+from tensorc.codegen.sparse import WRITERS
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -46,6 +47,8 @@ def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
             kernels = [lowering.matmul()]
         case "scatter":
             kernels = [*lowering.scatter()]
+        case "sparse":
+            kernels = [lowering.sparse()]
         case _:
             kernels = [lowering.loops()]
     return [Lowered(k, tuple(lowering.operands[b.name] for b in k.buffers)) for k in kernels]
@@ -194,6 +197,14 @@ class _Lowering:
             self.close()
         own = self.group.axes[0][axis]
         return zeros, self.kernel(self.group.name, tuple(loop for k, loop in enumerate(loops) if k != own))
+
+    def sparse(self) -> ir.Kernel:
+        """An operation on the arrays of a sparse matrix."""
+        (node,) = self.group.outputs
+        operands = [self.buffers[self.loads[a]] for a in node.args]
+        grid, body = WRITERS[node.op.name](self.claim, operands, self.buffers[self.stores[0]])
+        self.scopes[0].block.extend(body)
+        return self.kernel(self.group.name, grid)
 
     def matmul(self) -> ir.Matmul:
         """A matrix product, and what follows it as an epilogue over the same elements."""

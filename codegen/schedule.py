@@ -65,7 +65,7 @@ def schedule(k: ir.Kernel, bits: int) -> Schedule:
 
     loops = [loop for loop, around in inner if moves.lanes_over_loop(loop, around)]
     if loops and (best is None or sum(votes[loop.var] for loop in loops) > votes[best]):
-        chosen = tuple((loop.var, _loop_unroll(loop)) for loop in loops if votes[loop.var] >= 0)
+        chosen = tuple((loop.var, _loop_unroll(loop, moves)) for loop in loops if votes[loop.var] >= 0)
         if chosen:
             return Schedule(None, chosen, None, lanes(k, moves, bits, [var for var, _ in chosen]))
     if best is None:
@@ -133,9 +133,12 @@ def _innermost(body: ir.Body, around: tuple[ir.For, ...]) -> list[tuple[ir.For, 
     return found
 
 
-def _loop_unroll(loop: ir.For) -> int:
-    """Vectors at a time: many to hide the latency of a cheap reduction, few where a dear body needs the registers."""
-    if any(isinstance(s, ir.Scan) for s in loop.body):
+def _loop_unroll(loop: ir.For, moves: Moves) -> int:
+    """Vectors at a time: many to hide the latency of a cheap reduction, few where a dear body needs the registers.
+
+    A trip count that is data, that of a sparse row, is taken for a short one.
+    """
+    if any(isinstance(s, ir.Scan) for s in loop.body) or moves.is_data(loop.extent):
         return 1
     if any(isinstance(s, ir.Accum) and len(s.values) == 2 for s in loop.body):
         return 4

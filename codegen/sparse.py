@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from tensorc.codegen import loopir as ir
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType
 
 Grid = tuple[tuple[str, Size], ...]
 Claim = Callable[[str], str]
 """A name like the one wished for that nothing else in the kernel has."""
+
+Step = Callable[[Size], ir.Stmt]
+"""A statement of a loop over entries, given the place of the entry."""
 
 Written = tuple[Grid, ir.Body]
 Writer = Callable[[Claim, Sequence[ir.Buffer], ir.Buffer], Written]
@@ -100,15 +102,14 @@ WRITERS: Mapping[str, Writer] = {
 }
 
 
-def _row(claim: Claim, indptr: ir.Buffer, row: str) -> tuple[ir.Body, Callable[[Sequence[Callable[[Size], ir.Stmt]]], ir.For]]:
-    """The statements that find where a row begins and ends, and the loop over its entries e, of statements of e."""
-    first, last, step = claim("first"), claim("last"), claim("k")
-    at = dims.symbol(row)
-    start = dims.symbol(first)
+def _row(claim: Claim, indptr: ir.Buffer, row: str) -> tuple[ir.Body, Callable[[Sequence[Step]], ir.For]]:
+    """The statements that find where a row begins and ends, and how steps become the loop over its entries."""
+    first, last, k = claim("first"), claim("last"), claim("k")
+    at, start = dims.symbol(row), dims.symbol(first)
 
-    def entries(body: Sequence[Callable[[Size], ir.Stmt]]) -> ir.For:
-        e = start + dims.symbol(step)
-        return ir.For(step, dims.symbol(last) - start, tuple(statement(e) for statement in body))
+    def entries(steps: Sequence[Step]) -> ir.For:
+        entry = start + dims.symbol(k)
+        return ir.For(k, dims.symbol(last) - start, tuple(step(entry) for step in steps))
 
     return (ir.Let(first, _load(indptr, at)), ir.Let(last, _load(indptr, at + 1))), entries
 
@@ -131,5 +132,4 @@ def _place(index: Sequence[Size | str]) -> ir.Index:
 
 
 def _product(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-    dtype: DType = a.dtype
-    return ir.Call("mul", (a, b), dtype)
+    return ir.Call("mul", (a, b), a.dtype)

@@ -22,8 +22,10 @@ from tensorc.ops.sample import sample
 
 Array = NDArray[Any]
 
-STRUCTURE = {1: [0, 3, 1, 2, 4], 2: [0, 2, 2, 5]}       # of samples: entries of three rows, the middle one empty
-NO_ENTRIES = {1: [], 2: [0, 0]}
+# Of samples: the entries of three rows, the middle one empty, and of one row without any.
+COLUMNS, STARTS, ROWS = [0, 3, 1, 2, 4], [0, 2, 2, 5], [0, 0, 2, 2, 2]
+STRUCTURE: dict[int, list[int]] = {1: COLUMNS, 2: STARTS}
+NO_ENTRIES: dict[int, list[int]] = {1: [], 2: [0, 0]}
 
 
 def _rows(data: TensorType, indices: TensorType, indptr: TensorType) -> Size:
@@ -159,7 +161,7 @@ csr_rows = defop(
     reference=lambda indptr, *, entries: _row_of_each(indptr),
     gradient=NoGradient("a place depends on no value"),
     kernel="csr",
-    samples=[sample("i32[4]", fixed={0: STRUCTURE[2]}, entries=5), sample("i32[2]", fixed={0: [0, 0]}, entries=0)],
+    samples=[sample("i32[4]", fixed={0: STARTS}, entries=5), sample("i32[2]", fixed={0: [0, 0]}, entries=0)],
 )
 
 
@@ -178,7 +180,7 @@ csr_values = defop(
     gradient=lambda node, g: [
         csr_to_dense(g, node.indices, node.indptr, columns=node.x.shape[1]), None, None, None],
     kernel="csr",
-    samples=[sample("f32[3,5]", "i32[5]", "i32[5]", "i32[4]", fixed={1: [0, 0, 2, 2, 2], 2: STRUCTURE[1], 3: [0, 2, 2, 5]}),
+    samples=[sample("f32[3,5]", "i32[5]", "i32[5]", "i32[4]", fixed={1: ROWS, 2: COLUMNS, 3: STARTS}),
              sample("f32[1,3]", "i32[0]", "i32[0]", "i32[2]", fixed={1: [], 2: [], 3: [0, 0]})],
 )
 
@@ -207,8 +209,8 @@ csr_sampled_dot = defop(
     gradient=_sampled_gradient,
     kernel="csr",
     samples=[sample("f32[3,4]", "f32[5,4]", "i32[5]", "i32[5]", "i32[4]",
-                    fixed={2: [0, 0, 2, 2, 2], 3: STRUCTURE[1], 4: STRUCTURE[2]}),
+                    fixed={2: ROWS, 3: COLUMNS, 4: STARTS}),
              sample("f64[3,1]", "f64[5,1]", "i32[5]", "i32[5]", "i32[4]",
-                    fixed={2: [0, 0, 2, 2, 2], 3: STRUCTURE[1], 4: STRUCTURE[2]}),
+                    fixed={2: ROWS, 3: COLUMNS, 4: STARTS}),
              sample("f32[1,2]", "f32[3,2]", "i32[0]", "i32[0]", "i32[2]", fixed={2: [], 3: [], 4: [0, 0]})],
 )
