@@ -1,0 +1,144 @@
+"""Values by the references, each with a bound on what rounding and rewriting may change in it.
+
+A value whose integers, truth values or NaNs hang on the last bits of a float is called shaky: nobody can hold compiled
+code to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tensorc.ir.node import Node
+from tensorc.ops.interpret import apply
+
+Array = np.ndarray[Any, Any]
+
+MOVES = frozenset(
+    "maximum minimum neg abs sign select max min reshape transpose broadcast slice pad reverse concatenate relu clip "
+    "sum_to stop_gradient floor ceil round uniform constant parameter".split()
+)
+"""Operations that round nothing."""
+
+SUMS = frozenset("sum sum_to mean variance cumsum softmax log_softmax logsumexp".split())
+EXACT = frozenset("add sub mul sum square matmul cumsum sum_to floordiv mod".split())
+WHOLE = 2.0**22
+"""Up to which whole numbers stay whole numbers in float32, sums of some of them included."""
+
+LARGE = 1e6
+
+
+@dataclass(frozen=True)
+class Known:
+    """A value; no correct program is further than `error` from it, or `error` is None: it is shaky."""
+
+    value: Array
+    error: float | None = 0.0
+
+
+def known(node: Node, operands: Sequence[Known]) -> Known:
+    """The value of a node, whose sizes are all numbers, on values of its operands."""
+    values = [k.value for k in operands]
+    value = apply(node, values)
+    if any(k.error is None for k in operands) or not _is_tame(node, values, value):
+        return Known(value, None)
+
+    error = 0.0
+    for moved in _neighbours(operands):
+        other = apply(node, moved)
+        if value.dtype.kind != "f":
+            if not np.array_equal(other, value):
+                return Known(value, None)
+        elif not np.array_equal(np.isfinite(other), np.isfinite(value)):
+            return Known(value, None)
+        else:
+            error = max(error, 2 * _distance(other, value))
+    if value.dtype.kind == "f":
+        error += _rounding(node, values, value)
+    size = _largest(value) if value.dtype.kind == "f" else 1.0
+    return Known(value, error if error <= 1e-3 * max(1.0, size) else None)
+
+
+def assert_close(got: Array, want: Known, what: str = "") -> None:
+    """Fails where `got` is not within the bounds of `want`; dtype and shape count, NaN and infinities too."""
+    assert (got.dtype, got.shape) == (want.value.dtype, want.value.shape), what
+    if want.error is not None:
+        np.testing.assert_allclose(got, want.value, rtol=0, atol=want.error, err_msg=what)
+
+
+def _neighbours(operands: Sequence[Known]) -> list[list[Array]]:
+    """The operands, moved by their errors in a few directions."""
+    if not any(k.error for k in operands):
+        return []
+    generator = np.random.default_rng(0)
+    moved = []
+    for sign in (1.0, -1.0, None, None):
+        each = []
+        for k in operands:
+            by = generator.choice([-1.0, 1.0], k.value.shape) if sign is None else np.full(k.value.shape, sign)
+            each.append((k.value + by * k.error).astype(k.value.dtype) if k.error else k.value)
+        moved.append(each)
+    return moved
+
+
+def _is_tame(node: Node, values: Sequence[Array], value: Array) -> bool:
+    """Is an operation within the domain where every correct way to compute it agrees?"""
+    name = node.op.name
+    if value.dtype.kind == "f":
+        if _largest(value) > LARGE:
+            return False
+        if all(np.isfinite(v).all() for v in values if v.dtype.kind == "f") and not np.isfinite(value).all():
+            return value.size > 0 and name in ("max", "min") and 0 in values[0].shape
+    if name in ("div", "floordiv", "mod") and value.dtype.kind == "f":
+        return bool((np.abs(values[1]) > 1e-2).all() and np.isfinite(values[1]).all())
+    if name in ("log", "sqrt", "rsqrt", "pow") and value.dtype.kind == "f":
+        return bool((values[0] > 1e-2).all())
+    if name == "log1p":
+        return bool((values[0] > -0.9).all())
+    if name in ("sin", "cos"):
+        return _largest(values[0]) < 100
+    return True
+
+
+def _rounding(node: Node, values: Sequence[Array], value: Array) -> float:
+    """What rounding inside the operation may change in its result."""
+    name = node.op.name
+    if name in MOVES:
+        return 0.0
+    if name == "cast":
+        exact = values[0].dtype.kind != "f" or values[0].dtype.itemsize <= value.dtype.itemsize
+        if exact and _is_whole(values[0]):
+            return 0.0
+    magnitudes = [np.abs(v) if v.dtype.kind == "f" else v for v in values]
+    if name == "matmul" or name in SUMS - {"logsumexp", "log_softmax", "softmax"}:
+        size = _largest(apply(node, magnitudes))
+        if name in EXACT and all(map(_is_whole, values)) and size < WHOLE:
+            return 0.0
+    else:
+        size = max([_largest(v) for v in (value, *(m for m in magnitudes if m.dtype.kind == "f"))])
+        if name in EXACT and all(map(_is_whole, values)) and size < WHOLE:
+            return 0.0
+    return float(16 * np.finfo(value.dtype).eps * max(size, 1e-3) * (1 + math.log2(1 + max(v.size for v in values))))
+
+
+def _is_whole(array: Array) -> bool:
+    if array.dtype.kind != "f":
+        return bool(array.dtype.kind == "b" or np.abs(array.astype(np.float64)).max(initial=0) < WHOLE)
+    finite = array[np.isfinite(array)]
+    return bool((finite == np.rint(finite)).all() and np.abs(finite).max(initial=0) < WHOLE)
+
+
+def _distance(a: Array, b: Array) -> float:
+    """The largest difference where both are finite."""
+    both = np.isfinite(a) & np.isfinite(b)
+    return _largest(np.subtract(a, b, where=both, out=np.zeros(a.shape, a.dtype)))
+
+
+def _largest(array: Array) -> float:
+    """The largest finite magnitude."""
+    finite = np.isfinite(array)
+    return float(np.abs(array, where=finite, out=np.zeros(array.shape, array.dtype)).max(initial=0))
