@@ -86,7 +86,7 @@ class TestCalls:
         assert K.is_sparse(v)
         assert K.is_sparse(K.concatenate([x, v], axis=0))
         assert not K.is_sparse(K.to_dense(x))
-        assert K.function([x], [K.dot(x, v)])([matrix])[0].tolist() == (np.eye(3) * 4).tolist()
+        assert K.function([x], [K.dot(x, K.to_dense(v))])([matrix])[0].tolist() == (np.eye(3) * 4).tolist()
         assert K.eval(K.to_dense(v)).tolist() == matrix.toarray().tolist()
 
 

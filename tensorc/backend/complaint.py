@@ -63,7 +63,8 @@ def operand_lines(named: Sequence[tuple[str, Any]]) -> list[str]:
         if isinstance(value, Handle):
             origin = value.origin
             label = value.given_name or (origin.call if origin else value.name)
-            rows.append((f"{name} = {label}", f"{value.dtype} {shape_text(value.sizes)}",
+            kind = f"{'sparse ' if value.sparse else ''}{value.dtype}"
+            rows.append((f"{name} = {label}", f"{kind} {shape_text(value.sizes)}",
                          str(origin.location) if origin else ""))
         elif isinstance(value, np.ndarray):
             rows.append((f"{name} = array", f"{value.dtype} {value.shape}", ""))

@@ -11,6 +11,7 @@ from tensorc.backend.convert import as_node
 from tensorc.backend.handle import Handle
 from tensorc.backend.leaves import Variable
 from tensorc.backend.provenance import derives, provenance, public
+from tensorc.backend.sparse import SparseTensor
 from tensorc.backend.tensor import Tensor
 from tensorc.backend.variables import filled
 from tensorc.errors import ArgumentError
@@ -23,7 +24,8 @@ def gradients(loss: Any, variables: Any) -> list[Tensor | None]:
     """The gradients of a loss, summed if it is no scalar, in each of the variables or other tensors.
 
     Returns: one tensor for each variable; None where the loss does not depend on it, or only through operations
-        that have no gradient (`tensorc.why_no_gradient` says which).
+        that have no gradient (`tensorc.why_no_gradient` says which).  In a sparse tensor it is a sparse tensor of
+        the same entries: those that are not stored do not count as variables.
     """
     outputs = [as_node(x) for x in (loss if isinstance(loss, list | tuple) else [loss])]
     wanted = list(variables) if isinstance(variables, list | tuple) else [variables]
@@ -31,7 +33,9 @@ def gradients(loss: Any, variables: Any) -> list[Tensor | None]:
     leaves = [_leaves(x) for x in wanted]
 
     found = iter(differentiate(outputs, seeds, [leaf for some in leaves for leaf in some], note=derives))
-    return [_total([next(found) for _ in some]) for some in leaves]
+    parts = [[next(found) for _ in some] for some in leaves]
+    return [_sparse(x, some) if isinstance(x, SparseTensor) else _total(some)
+            for x, some in zip(wanted, parts, strict=True)]
 
 
 def why_no_gradient(loss: Any, variable: Any) -> str:
@@ -53,9 +57,19 @@ def _leaves(x: Any) -> list[Node]:
     """The nodes to differentiate by: of a variable also its values after updates."""
     if isinstance(x, Variable):
         return [x.parameter, *x.later_reads]
+    if isinstance(x, SparseTensor):
+        return x.matrix.values()
     if not isinstance(x, Handle):
         raise ArgumentError(f"gradients are taken in tensors, not {x!r}")
     return [x.node]
+
+
+def _sparse(x: SparseTensor, parts: list[Node | None]) -> SparseTensor | None:
+    """The entries of x with gradients for values, zeros where there is none."""
+    if all(p is None for p in parts):
+        return None
+    found = iter(parts)
+    return SparseTensor(x.matrix.map(lambda data: next(found) or filled(as_node(0, data.dtype), data.shape)))
 
 
 def _total(parts: list[Node | None]) -> Tensor | None:

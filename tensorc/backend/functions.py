@@ -9,6 +9,8 @@ import numpy as np
 
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
 from tensorc.backend.provenance import provenance, public
+from tensorc.backend.sparse import SparseLeaf, SparseTensor, SparseVariable, dense_node
+from tensorc.backend.sparse import cells as sparse_cells
 from tensorc.backend.tensor import Tensor, tensor
 from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
 from tensorc.errors import ArgumentError
@@ -40,6 +42,8 @@ class Function:
         self.updates = as_updates(updates)
 
         graph = _Settled(self.inputs, self.outputs, self.updates)
+        self._kept = [sparse_cells[n] for n in graph.kept]
+        self._sparse = bool(self._kept) or any(isinstance(x, SparseLeaf) for x in self.inputs)
         self.compiled = Compiled(
             name, graph.inputs, graph.outputs, graph.updates,
             cells={n: cells[n] for n in graph.leaves if n in cells},
@@ -58,8 +62,16 @@ class Function:
         if len(values) != len(self.inputs):
             raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
 
-        results = self.compiled(values)
+        results = self.compiled(self._arrays(values) if self._sparse else values)
         return results[0] if self._one_out else results
+
+    def _arrays(self, values: Sequence[Any]) -> list[Any]:
+        """The values with each sparse one as its arrays, and those of the sparse variables that nobody feeds."""
+        given: list[Any] = []
+        for x, value in zip(self.inputs, values, strict=True):
+            given.extend(x.fed(value, self.name) if isinstance(x, SparseLeaf) else [value])
+        now = {cell: cell.value for cell, _ in self._kept}
+        return [*given, *(getattr(now[cell], part) for cell, part in self._kept)]
 
     @property
     def ir(self) -> str:
@@ -94,26 +106,29 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
 
 def eval(x: Any) -> Array:
     """The value of a tensor that depends on nothing fed; of a variable, a copy of its value."""
-    if isinstance(x, Variable):
+    if isinstance(x, Variable | SparseVariable):
         return x.cell.get()
     result: Array = function([], [x], name="eval")([])[0]
     return result
 
 
 class _Settled:
-    """What the runtime takes: nodes whose later reads are settled, with their provenance and leaves."""
+    """What the runtime takes: nodes whose later reads are settled, with their provenance and leaves.
+
+    The arrays of sparse variables that no input overrides are `kept`: inputs too, since the number of entries changes.
+    """
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
         running = updates_behind((*updates, *outputs))
         self.provenance = provenance((*inputs, *outputs, *updates, *running))
 
-        leaves = [x.parameter if isinstance(x, Variable) else x.node for x in inputs]
-        overrides = {n: parameter(x.name, "input", n.type) for x, n in zip(inputs, leaves, strict=True)
-                     if not isinstance(x, Placeholder)}
-        self.inputs = [overrides.get(n, n) for n in leaves]
+        leaves = [(x, n) for x in inputs for n in _leaves(x)]
+        overrides = {n: parameter(x.name, "input", n.type) for x, n in leaves
+                     if not isinstance(x, Placeholder | SparseLeaf)}
+        self.inputs = [overrides.get(n, n) for _, n in leaves]
 
         new, behind = values_after(running)
-        before = [behind[x] if isinstance(x, Update) else x.node for x in outputs]
+        before = [behind[x] if isinstance(x, Update) else dense_node(x) for x in outputs]
         settled = settle([*before, *new.values()], overrides, self._carry)
         self.outputs = settled[:len(outputs)]
         self.updates = list(zip(new, settled[len(outputs):], strict=True))
@@ -125,6 +140,8 @@ class _Settled:
 
         roots = [*self.outputs, *(n for _, n in self.updates), *(v for v, _ in self.updates)]
         self.leaves = [n for n in postorder(roots) if n.op.name == "parameter"]
+        self.kept = [n for n in self.leaves if n in sparse_cells and n not in self.inputs]
+        self.inputs += self.kept
 
     def _carry(self, old: Node, new: Node) -> None:
         """A node that was rebuilt comes from the lines of the one before."""
@@ -142,7 +159,16 @@ def _listed(given: Any) -> tuple[bool, list[Any]]:
 def _input(i: int, x: Any) -> Tensor:
     if not isinstance(x, Tensor):
         raise ArgumentError(f"input {i} is {x!r}, which is no tensor")
+    if isinstance(x, SparseTensor) and not isinstance(x, SparseLeaf):
+        raise ArgumentError(f"input {i} is computed: of sparse tensors, only placeholders and variables are fed")
     return x
+
+
+def _leaves(x: Tensor) -> Sequence[Node]:
+    """The nodes that stand for the value of an input."""
+    if isinstance(x, SparseLeaf):
+        return x.parameters
+    return [x.parameter if isinstance(x, Variable) else x.node]
 
 
 def _output(i: int, x: Any) -> Tensor:

@@ -37,7 +37,7 @@ class Handle:
         node: the value.
         origin: the K call that made it, None for leaves made by hand.
         after: the updates that run whenever this value is computed (`K.control_dependencies`).
-        sparse: whether it was declared sparse.  Sparse tensors are kept and computed as dense ones.
+        sparse: whether it is a matrix in compressed rows (see tensorc.backend.sparse).
     """
 
     __slots__ = ("__dict__", "__weakref__", "_name", "_node", "after", "origin")

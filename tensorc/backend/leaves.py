@@ -41,9 +41,8 @@ class Placeholder(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, type: TensorType, name: str, default: Array | None = None, sparse: bool = False) -> None:
+    def __init__(self, type: TensorType, name: str, default: Array | None = None) -> None:
         super().__init__(parameter(name, "input", type), name)
-        self.sparse = sparse
         self._keras_shape = shown(type.shape)
         self._uses_learning_phase = False
         if default is not None:
@@ -62,14 +61,12 @@ class Variable(Tensor):
 
     __slots__ = ("_reads", "cell", "constraint", "parameter", "trainable")
 
-    def __init__(self, value: Array, name: str, constraint: Callable[..., Any] | None = None,
-                 sparse: bool = False) -> None:
+    def __init__(self, value: Array, name: str, constraint: Callable[..., Any] | None = None) -> None:
         self.parameter = parameter(name, "variable", TensorType(dtype_of(value.dtype), value.shape))
         super().__init__(self.parameter, name)
         self.cell = Cell(value, name)
         self.constraint = constraint
         self.trainable = True
-        self.sparse = sparse
         self._keras_shape = value.shape
         self._uses_learning_phase = False
         self._reads: weakref.WeakValueDictionary[tuple[Update, ...], Node] = weakref.WeakValueDictionary()

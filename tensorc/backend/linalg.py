@@ -10,6 +10,7 @@ from tensorc.backend.convert import as_node, promoted
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis
 from tensorc.backend.shapes import reshaped
+from tensorc.backend.sparse import SparseTensor, dense_node, product
 from tensorc.backend.tensor import Tensor, matmul
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims
@@ -21,10 +22,15 @@ from tensorc.ir.node import Node
 def dot(x: Any, y: Any) -> Tensor:
     """The sum of products over the last axis of x and the last but one of y.
 
-    Returns: a tensor of shape (x's other sizes, y's other sizes): (2,3)·(4,3,5) → (2,4,5).
-    Raises: ShapeError if x is a scalar, y has fewer than two axes, or the sizes differ.
+    Args:
+        x: a tensor of one axis or more, or a sparse matrix, whose rows are summed in the order of their entries.
+
+    Returns: a dense tensor of shape (x's other sizes, y's other sizes): (2,3)·(4,3,5) → (2,4,5).
+    Raises: ArgumentError if y is sparse; ShapeError if x is a scalar, y has fewer than two axes, or the sizes differ.
     """
-    a, b = promoted((x, y))
+    if isinstance(y, SparseTensor):
+        raise ArgumentError("x may be sparse, y not\nK.to_dense(y) is the dense tensor of the same values")
+    a, b = promoted((dense_node(x) if isinstance(x, SparseTensor) else x, y))
     if len(a.shape) < 1 or len(b.shape) < 2:
         raise ShapeError("x needs one axis or more, y two\nK.expand_dims adds one, K.squeeze takes it off")
     _check_inner(a.shape[-1], b.shape[-2], _dot_advice(a, b))
@@ -33,7 +39,8 @@ def dot(x: Any, y: Any) -> Tensor:
     rows = reshaped(a, (dims.product(a.shape[:-1]), a.shape[-1]))
     columns = _permuted(b, (rank - 2, *range(rank - 2), rank - 1))
     columns = reshaped(columns, (b.shape[-2], dims.product((*b.shape[:-2], b.shape[-1]))))
-    return Tensor(reshaped(matmul(rows, columns), (*a.shape[:-1], *b.shape[:-2], b.shape[-1])))
+    found = product(x, columns) if isinstance(x, SparseTensor) else matmul(rows, columns)
+    return Tensor(reshaped(found, (*a.shape[:-1], *b.shape[:-2], b.shape[-1])))
 
 
 @public("K.batch_dot")

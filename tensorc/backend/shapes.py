@@ -13,6 +13,8 @@ from tensorc.backend.convert import as_node, cast_node, parse_dtype, promoted, s
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis, some_axes
 from tensorc.backend.sizes import as_size, as_sizes, canonical, size_node
+from tensorc.backend.sparse import SparseTensor, dense_node
+from tensorc.backend.sparse import joined as joined_sparse
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims
@@ -70,16 +72,16 @@ def squeeze(x: Any, axis: int) -> Tensor:
 @public("K.concatenate")
 def concatenate(tensors: Sequence[Any], axis: int = -1) -> Tensor:
     """Tensors one after another along an axis; their other sizes must agree.  Of sparse tensors alone, a sparse one."""
-    nodes = promoted(tensors)
+    nodes = promoted([dense_node(t) if isinstance(t, SparseTensor) else t for t in tensors])
     if not nodes:
         raise ArgumentError("there is nothing to concatenate")
     if any(len(n.shape) != len(nodes[0].shape) for n in nodes):
         raise ShapeError("the ranks differ: " + ", ".join(str(len(n.shape)) for n in nodes))
     at = one_axis(axis, len(nodes[0].shape))
-    joined = Tensor(nodes[0] if len(nodes) == 1 else canonical(ops.concatenate(*nodes, axis=at)))
-    if all(isinstance(t, Tensor) and t.sparse for t in tensors):
-        joined.sparse = True
-    return joined
+    sparse = [t for t in tensors if isinstance(t, SparseTensor)]
+    if len(sparse) == len(nodes):
+        return joined_sparse(sparse, at)
+    return Tensor(nodes[0] if len(nodes) == 1 else canonical(ops.concatenate(*nodes, axis=at)))
 
 
 @public("K.stack")

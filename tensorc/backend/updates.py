@@ -158,6 +158,8 @@ def settle(roots: Sequence[Node], new: Mapping[Node, Node] | None = None,
 
 
 def _variable(x: Any) -> Variable:
+    if isinstance(x, Handle) and x.sparse:
+        raise ArgumentError("a sparse tensor cannot be updated\nK.set_value gives a sparse variable another value")
     if not isinstance(x, Variable):
         raise ArgumentError("only a variable can be updated\nmake one with K.variable")
     return x

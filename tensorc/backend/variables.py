@@ -14,6 +14,9 @@ from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, strea
 from tensorc.backend.names import identifier, serial, unique_name
 from tensorc.backend.provenance import public
 from tensorc.backend.sizes import as_sizes, known_sizes, size_node, sizes_node
+from tensorc.backend.sparse import SparsePlaceholder, SparseTensor, SparseVariable, dense_node
+from tensorc.backend.sparse import cast as cast_sparse
+from tensorc.backend.sparse import cells as sparse_cells
 from tensorc.backend.tensor import Tensor
 from tensorc.backend.updates import updates_behind
 from tensorc.errors import ArgumentError, ShapeError
@@ -22,6 +25,7 @@ from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 from tensorc.ir.types import TensorType, i32
 from tensorc.ops.interpret import apply as evaluated
+from tensorc.runtime.sparse import SparseCell, compressed, is_scipy
 from tensorc.runtime.variable import Cell
 
 Array = np.ndarray[Any, Any]
@@ -31,8 +35,8 @@ NOT_COMPILED = 2**17    # elements of all nodes together, up to which a first va
 
 @public("K.variable")
 def variable(value: Any, dtype: Any = None, name: str | None = None,
-             constraint: Callable[..., Any] | None = None) -> Variable:
-    """A variable.
+             constraint: Callable[..., Any] | None = None) -> Variable | SparseVariable:
+    """A variable; of a scipy.sparse matrix, a sparse one.
 
     Args:
         value: its first value: an array, a number, nested lists, a scipy.sparse matrix, or a tensor, which is
@@ -40,25 +44,28 @@ def variable(value: Any, dtype: Any = None, name: str | None = None,
         dtype: floatx for None.
         constraint: kept as an attribute; Keras applies it after an optimiser's step.
     """
-    kind = parse_dtype(dtype).numpy
-    sparse = hasattr(value, "tocoo")
+    kind = parse_dtype(dtype)
+    if is_scipy(value):
+        rows = compressed(value, kind.numpy, "the first value")
+        return SparseVariable(rows, kind, unique_name(name or "variable"), constraint)
     if isinstance(value, Tensor):
         value = first_value(value)
-    array = np.asarray(as_dense(value)).astype(kind)
-    return Variable(array, unique_name(name or "variable"), constraint, sparse)
+    array = np.asarray(value).astype(kind.numpy)
+    return Variable(array, unique_name(name or "variable"), constraint)
 
 
 @public("K.placeholder")
 def placeholder(shape: Sequence[int | None] | None = None, ndim: int | None = None, dtype: Any = None,
-                sparse: bool = False, name: str | None = None) -> Placeholder:
+                sparse: bool = False, name: str | None = None) -> Placeholder | SparsePlaceholder:
     """A tensor that is fed in every call.
 
     Args:
         shape: its sizes; None for one that only the call knows.
         ndim: the number of axes, all unknown; shape wins if both are given.
         dtype: floatx for None.
+        sparse: whether it is a matrix of which each call feeds the entries, as a scipy.sparse matrix or an array.
 
-    Raises: ArgumentError if neither shape nor ndim is given.
+    Raises: ArgumentError if neither shape nor ndim is given; ShapeError if a sparse one has other than two axes.
     """
     if shape is None and ndim is None:
         raise ArgumentError("a placeholder needs a shape or ndim")
@@ -68,7 +75,10 @@ def placeholder(shape: Sequence[int | None] | None = None, ndim: int | None = No
     made: list[Size] = []
     for axis, size in enumerate(sizes):
         made.append(symbol(f"{identifier(called)}_{axis}__{serial()}") if size is None else _fixed(size))
-    return Placeholder(TensorType(parse_dtype(dtype), tuple(made)), called, sparse=sparse)
+    type = TensorType(parse_dtype(dtype), tuple(made))
+    if sparse and type.rank != 2:
+        raise ShapeError(f"a sparse placeholder has two axes, not {type.rank}")
+    return SparsePlaceholder(type, called) if sparse else Placeholder(type, called)
 
 
 @public("K.constant")
@@ -122,25 +132,27 @@ def ones_like(x: Any, dtype: Any = None, name: str | None = None) -> Tensor:
 @public("K.identity")
 def identity(x: Any, name: str | None = None) -> Tensor:
     """A new tensor with the same value."""
-    return Tensor(as_node(x), name and unique_name(name))
+    named = name and unique_name(name)
+    return SparseTensor(x.matrix, named) if isinstance(x, SparseTensor) else Tensor(as_node(x), named)
 
 
 @public("K.cast")
 def cast(x: Any, dtype: Any) -> Tensor:
     """x in another dtype; floats lose their fraction on the way to integers, and are compared with 0 for bool."""
-    return Tensor(cast_node(as_node(x), parse_dtype(dtype)))
+    kind = parse_dtype(dtype)
+    return cast_sparse(x, kind) if isinstance(x, SparseTensor) else Tensor(cast_node(as_node(x), kind))
 
 
 @public("K.shape")
 def shape(x: Any) -> Tensor:
     """The shape as an int32 vector; its elements and what is computed of them serve as sizes."""
-    return Tensor(sizes_node(as_node(x).shape))
+    return Tensor(sizes_node(_node_of(x).shape))
 
 
 @public("K.size")
 def size(x: Any, name: str | None = None) -> Tensor:
     """The number of elements, an int32 scalar."""
-    return Tensor(size_node(as_node(x).type.count), name and unique_name(name))
+    return Tensor(size_node(_node_of(x).type.count), name and unique_name(name))
 
 
 def int_shape(x: Any) -> tuple[int | None, ...]:
@@ -179,12 +191,12 @@ def is_tensor(x: Any) -> bool:
 
 def is_variable(x: Any) -> bool:
     """Whether x is a variable."""
-    return isinstance(x, Variable)
+    return isinstance(x, Variable | SparseVariable)
 
 
 def is_placeholder(x: Any) -> bool:
     """Whether x is a placeholder."""
-    return isinstance(x, Placeholder)
+    return isinstance(x, Placeholder | SparsePlaceholder)
 
 
 def is_keras_tensor(x: Any) -> bool:
@@ -195,19 +207,19 @@ def is_keras_tensor(x: Any) -> bool:
 
 
 def is_sparse(tensor: Any) -> bool:
-    """Whether a tensor was declared sparse; a property of its type, not of its values."""
-    return isinstance(tensor, Tensor) and tensor.sparse
+    """Whether a tensor is sparse; a property of its type, not of its values."""
+    return isinstance(tensor, SparseTensor)
 
 
 @public("K.to_dense")
 def to_dense(tensor: Any) -> Tensor:
     """The dense tensor of the same values."""
-    return Tensor(as_node(tensor)) if is_sparse(tensor) else tensor
+    return Tensor(tensor.dense) if isinstance(tensor, SparseTensor) else tensor
 
 
 def get_value(x: Any) -> Array:
-    """The value of a variable, a copy; of any other tensor, its value computed now."""
-    return x.cell.get() if isinstance(x, Variable) else eval(x)
+    """The value of a variable, a copy, dense also for a sparse one; of any other tensor, its value computed now."""
+    return eval(x)
 
 
 def batch_get_value(ops: Sequence[Any]) -> list[Array]:
@@ -216,16 +228,21 @@ def batch_get_value(ops: Sequence[Any]) -> list[Array]:
 
 
 def set_value(x: Variable, value: Any) -> None:
-    """Gives a variable a new value.  Raises ShapeError and DTypeError for one that does not fit."""
-    _cell("K.set_value", x).set(as_dense(value))
+    """Gives a variable a new value; either kind takes an array or a scipy.sparse matrix.
+
+    Raises: ShapeError and DTypeError for a value that does not fit.
+    """
+    cell = _cell("K.set_value", x)
+    cell.set(value if isinstance(cell, SparseCell) else as_dense(value))
 
 
 def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
     """Gives several variables new values, all or none; a scalar fills its variable."""
     targets = [_cell("K.batch_set_value", x) for x, _ in tuples]
-    fitting = [cell.fitting(as_dense(value), fill=True) for cell, (_, value) in zip(targets, tuples, strict=True)]
-    for cell, value in zip(targets, fitting, strict=True):
-        cell.set(np.broadcast_to(value, cell.shape))
+    fitting = [cell.fitting(value) if isinstance(cell, SparseCell) else cell.fitting(as_dense(value), fill=True)
+               for cell, (_, value) in zip(targets, tuples, strict=True)]
+    for cell, new in zip(targets, fitting, strict=True):
+        cell.set(np.broadcast_to(new, cell.shape) if isinstance(new, np.ndarray) else new)
 
 
 def filled(node: Node, sizes: Sequence[Size]) -> Node:
@@ -237,7 +254,7 @@ def filled(node: Node, sizes: Sequence[Size]) -> Node:
 
 def as_dense(value: Any) -> Any:
     """A scipy.sparse matrix as an array; anything else as it is."""
-    return value.toarray() if hasattr(value, "tocoo") else value
+    return value.toarray() if is_scipy(value) else value
 
 
 def first_value(x: Tensor) -> Array:
@@ -248,7 +265,8 @@ def first_value(x: Tensor) -> Array:
     Raises: ArgumentError if it depends on a placeholder.
     """
     order = postorder([x.node])
-    if updates_behind([x]) or sum(_elements(node) for node in order) > NOT_COMPILED:
+    kept_sparse = any(node in sparse_cells for node in order)
+    if kept_sparse or updates_behind([x]) or sum(_elements(node) for node in order) > NOT_COMPILED:
         return eval(x)
     arrays: dict[Node, Array] = {}
     for node in order:
@@ -291,7 +309,12 @@ def _fixed(size: Any) -> int:
     return found
 
 
-def _cell(call: str, x: Any) -> Cell:
-    if not isinstance(x, Variable):
+def _node_of(x: Any) -> Node:
+    """The node of a tensor, sparse ones included, or of what is made one."""
+    return dense_node(x) if isinstance(x, Tensor) else as_node(x)
+
+
+def _cell(call: str, x: Any) -> Cell | SparseCell:
+    if not isinstance(x, Variable | SparseVariable):
         raise ArgumentError(f"{call}: {x!r} is no variable")
     return x.cell

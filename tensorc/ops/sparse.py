@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tensorc.errors import DTypeError, ShapeError
 from tensorc.ir.dims import Size
-from tensorc.ir.node import Node
+from tensorc.ir.node import Node, Op
 from tensorc.ir.types import DType, TensorType, boolean, f16, i32
 from tensorc.ops.define import NoGradient, defop
 from tensorc.ops.infer import agree, same_dtype, show_shape
@@ -58,12 +58,14 @@ def _row_of_each(indptr: Array) -> Array:
 
 # Products.
 
-def _dot_type(data: TensorType, indices: TensorType, indptr: TensorType, dense: TensorType) -> TensorType:
-    rows, (_, n) = _rows(data, indices, indptr), _matrix(dense)
+def _dot_type(data: TensorType, indices: TensorType, indptr: TensorType, dense: TensorType, *,
+              columns: Size) -> TensorType:
+    rows, (height, n) = _rows(data, indices, indptr), _matrix(dense)
+    agree(columns, height, f"{columns} sparse columns do not fit {show_shape(dense.shape)}")
     return TensorType(_summed(data, dense), (rows, n))
 
 
-def _dot(data: Array, indices: Array, indptr: Array, dense: Array) -> Array:
+def _dot(data: Array, indices: Array, indptr: Array, dense: Array, *, columns: int) -> Array:
     result = np.zeros((len(indptr) - 1, dense.shape[1]), dense.dtype)
     np.add.at(result, _row_of_each(indptr), data[:, None] * dense[indices])
     return result
@@ -72,7 +74,7 @@ def _dot(data: Array, indices: Array, indptr: Array, dense: Array) -> Array:
 def _dot_gradient(node: Any, g: Any) -> list[Node | None]:
     entries = node.data.shape[0]
     to_data = csr_sampled_dot(g, node.dense, csr_rows(node.indptr, entries=entries), node.indices, node.indptr)
-    to_dense = csr_dot_transposed(node.data, node.indices, node.indptr, g, columns=node.dense.shape[0])
+    to_dense = csr_dot_transposed(node.data, node.indices, node.indptr, g, columns=node.columns)
     return [to_data, None, None, to_dense]
 
 
@@ -83,10 +85,10 @@ csr_dot = defop(
     reference=_dot,
     gradient=_dot_gradient,
     kernel="csr",
-    samples=[sample("f32[5]", "i32[5]", "i32[4]", "f32[5,2]", fixed=STRUCTURE),
-             sample("f64[5]", "i32[5]", "i32[4]", "f64[5,1]", fixed=STRUCTURE),
-             sample("i32[5]", "i32[5]", "i32[4]", "i32[6,3]", fixed=STRUCTURE),
-             sample("f32[0]", "i32[0]", "i32[2]", "f32[0,3]", fixed=NO_ENTRIES)],
+    samples=[sample("f32[5]", "i32[5]", "i32[4]", "f32[5,2]", fixed=STRUCTURE, columns=5),
+             sample("f64[5]", "i32[5]", "i32[4]", "f64[5,1]", fixed=STRUCTURE, columns=5),
+             sample("i32[5]", "i32[5]", "i32[4]", "i32[6,3]", fixed=STRUCTURE, columns=6),
+             sample("f32[0]", "i32[0]", "i32[2]", "f32[0,3]", fixed=NO_ENTRIES, columns=0)],
 )
 
 
@@ -106,7 +108,7 @@ def _transposed(data: Array, indices: Array, indptr: Array, dense: Array, *, col
 def _transposed_gradient(node: Any, g: Any) -> list[Node | None]:
     entries = node.data.shape[0]
     to_data = csr_sampled_dot(node.dense, g, csr_rows(node.indptr, entries=entries), node.indices, node.indptr)
-    return [to_data, None, None, csr_dot(node.data, node.indices, node.indptr, g)]
+    return [to_data, None, None, csr_dot(node.data, node.indices, node.indptr, g, columns=node.columns)]
 
 
 csr_dot_transposed = defop(
@@ -134,13 +136,17 @@ def _to_dense(data: Array, indices: Array, indptr: Array, *, columns: int) -> Ar
     return result
 
 
-csr_to_dense = defop(
+def _to_dense_gradient(node: Any, g: Any) -> list[Node | None]:
+    rows = csr_rows(node.indptr, entries=node.data.shape[0])
+    return [csr_values(g, rows, node.indices, node.indptr), None, None]
+
+
+csr_to_dense: Op = defop(
     "csr_to_dense",
     doc="The dense matrix of a sparse one.",
     infer=_to_dense_type,
     reference=_to_dense,
-    gradient=lambda node, g: [
-        csr_values(g, csr_rows(node.indptr, entries=node.data.shape[0]), node.indices, node.indptr), None, None],
+    gradient=_to_dense_gradient,
     kernel="csr",
     samples=[sample("f32[5]", "i32[5]", "i32[4]", fixed=STRUCTURE, columns=5),
              sample("f16[5]", "i32[5]", "i32[4]", fixed=STRUCTURE, columns=7),
@@ -195,7 +201,7 @@ def _sampled_type(x: TensorType, y: TensorType, rows: TensorType, indices: Tenso
 
 
 def _sampled_gradient(node: Any, g: Any) -> list[Node | None]:
-    to_x = csr_dot(g, node.indices, node.indptr, node.y)
+    to_x = csr_dot(g, node.indices, node.indptr, node.y, columns=node.y.shape[0])
     to_y = csr_dot_transposed(g, node.indices, node.indptr, node.x, columns=node.y.shape[0])
     return [to_x, to_y, None, None, None]
 

@@ -1,0 +1,207 @@
+"""Sparse tensors: matrices in compressed rows, side by side or above one another.
+
+They are fed, kept and multiplied, never computed: what K functions make of them is dense, or the same entries under
+another dtype or in a larger matrix.  Any other function refuses them, since it would have to make them dense unasked.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tensorc import ops
+from tensorc.backend.convert import cast_node, promoted
+from tensorc.backend.handle import shown
+from tensorc.backend.leaves import parameter
+from tensorc.backend.names import identifier, serial
+from tensorc.backend.tensor import Tensor
+from tensorc.errors import ArgumentError, ShapeError
+from tensorc.ir.dims import Size, symbol
+from tensorc.ir.node import Node
+from tensorc.ir.types import DType, TensorType, f16, f32, i8, i32
+from tensorc.runtime.sparse import Rows, SparseCell, compressed
+
+Array = np.ndarray[Any, Any]
+
+cells: weakref.WeakKeyDictionary[Node, tuple[SparseCell, str]] = weakref.WeakKeyDictionary()
+"""For each parameter of a sparse variable its memory, and which of the arrays there it stands for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Csr:
+    """A matrix in compressed rows: its entries' values and columns, and where its rows begin."""
+
+    data: Node
+    indices: Node
+    indptr: Node
+    columns: Size
+
+    def dense(self) -> Node:
+        """The dense matrix."""
+        made: Node = ops.csr_to_dense(self.data, self.indices, self.indptr, columns=self.columns)
+        return made
+
+    def times(self, y: Node) -> Node:
+        """The product with a dense matrix."""
+        made: Node = ops.csr_dot(self.data, self.indices, self.indptr, y, columns=self.columns)
+        return made
+
+    def map(self, change: Callable[[Node], Node]) -> Csr:
+        """The matrix of the same entries with other values."""
+        return Csr(change(self.data), self.indices, self.indptr, self.columns)
+
+    def values(self) -> list[Node]:
+        """The values of all entries, one vector for each matrix in compressed rows."""
+        return [self.data]
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Matrices above one another (axis 0) or side by side (axis 1)."""
+
+    parts: tuple[Matrix, ...]
+    axis: int
+
+    def dense(self) -> Node:
+        """The dense matrix."""
+        made: Node = ops.concatenate(*(part.dense() for part in self.parts), axis=self.axis)
+        return made
+
+    def times(self, y: Node) -> Node:
+        """The product with a dense matrix: of matrices side by side, the sum of their products with its parts."""
+        if self.axis == 0:
+            above: Node = ops.concatenate(*(part.times(y) for part in self.parts), axis=0)
+            return above
+        total: Node | None = None
+        start: Size = 0
+        for part in self.parts:
+            limit = start + part.dense().shape[1]
+            rows = ops.slice(y, starts=(start, 0), limits=(limit, y.shape[1]), steps=(1, 1))
+            product = part.times(rows)
+            total = product if total is None else total + ops.reshape(product, shape=total.shape)
+            start = limit
+        assert total is not None
+        return total
+
+    def map(self, change: Callable[[Node], Node]) -> Joined:
+        """The matrix of the same entries with other values."""
+        return Joined(tuple(part.map(change) for part in self.parts), self.axis)
+
+    def values(self) -> list[Node]:
+        """The values of all entries, one vector for each matrix in compressed rows."""
+        return [data for part in self.parts for data in part.values()]
+
+
+Matrix = Csr | Joined
+
+
+class SparseTensor(Tensor):
+    """A sparse matrix.
+
+    Attributes:
+        matrix: its arrays.
+        dense: the dense matrix of the same values.
+    """
+
+    __slots__ = ("matrix",)
+    sparse = True
+
+    def __init__(self, matrix: Matrix, name: str | None = None) -> None:
+        super().__init__(matrix.dense(), name)
+        self.matrix = matrix
+
+    @property
+    def node(self) -> Node:
+        """Raises ArgumentError: only the functions that know sparse tensors take them."""
+        raise ArgumentError("takes no sparse tensor\nK.to_dense(x) is the dense tensor of the same values; "
+                            "K.dot(x, y), K.concatenate and K.cast take sparse ones")
+
+    @property
+    def dense(self) -> Node:
+        return self._node
+
+
+class SparseLeaf(SparseTensor):
+    """A sparse matrix that is given as a whole.
+
+    Attributes:
+        parameters: the leaves that stand for its arrays.
+    """
+
+    __slots__ = ("parameters",)
+
+    def __init__(self, type: TensorType, name: str) -> None:
+        rows, columns = type.shape
+        entries = symbol(f"{identifier(name)}_entries__{serial()}")
+        data = parameter(f"{name}_data", "input", TensorType(type.dtype, (entries,)))
+        indices = parameter(f"{name}_indices", "input", TensorType(i32, (entries,)))
+        indptr = parameter(f"{name}_indptr", "input", TensorType(i32, (rows + 1,)))
+        super().__init__(Csr(data, indices, indptr, columns), name)
+        self.parameters: tuple[Node, ...] = (data, indices, indptr)
+        if not (isinstance(rows, int) and isinstance(columns, int)):
+            empty = TensorType(i8, (0, rows, columns))          # no element, but a shape that says the sizes
+            self.parameters = (parameter(f"{name}_shape", "input", empty), *self.parameters)
+        self._keras_shape = shown(type.shape)
+        self._uses_learning_phase = False
+
+    def fed(self, value: object, function: str) -> list[Array]:
+        """The arrays that stand for a value.  Raises ShapeError, and what `compressed` raises."""
+        rows = compressed(value, self.dense.dtype.numpy, f"{function}: the value for input {self.name}")
+        if any(want not in (None, have) for want, have in zip(self.shape, rows.shape, strict=True)):
+            raise ShapeError(f"{function}: the value for input {self.name} has shape {rows.shape}, "
+                             f"{self.name} is {tuple(self.shape)}")
+        arrays = [rows.data, rows.indices, rows.indptr]
+        return arrays if len(self.parameters) == 3 else [np.empty((0, *rows.shape), np.int8), *arrays]
+
+
+class SparsePlaceholder(SparseLeaf):
+    """A sparse matrix that each call of a function feeds."""
+
+    __slots__ = ()
+
+
+class SparseVariable(SparseLeaf):
+    """A sparse matrix that is kept between calls; `K.set_value` alone gives it another value.
+
+    Attributes:
+        cell, constraint, trainable: as those of a `Variable`.
+    """
+
+    __slots__ = ("cell", "constraint", "trainable")
+
+    def __init__(self, value: Rows, dtype: DType, name: str, constraint: Callable[..., Any] | None = None) -> None:
+        super().__init__(TensorType(dtype, value.shape), name)
+        self.cell = SparseCell(value, name)
+        self.constraint = constraint
+        self.trainable = False
+        cells.update({node: (self.cell, part) for node, part in
+                      zip(self.parameters, ("data", "indices", "indptr"), strict=True)})
+
+
+def product(x: SparseTensor, y: Any) -> Node:
+    """The product of a sparse matrix and a dense one, in the dtype they promote to; float16 is summed in float32."""
+    _, b = promoted((x.dense, y))
+    wide = f32 if b.dtype is f16 else b.dtype
+    found = x.matrix.map(lambda data: cast_node(data, wide)).times(cast_node(b, wide))
+    return cast_node(found, b.dtype)
+
+
+def joined(tensors: list[SparseTensor], axis: int) -> SparseTensor:
+    """Sparse matrices one after another along an axis, in the dtype that they promote to."""
+    dtype = promoted([t.dense for t in tensors])[0].dtype
+    parts = tuple(cast(t, dtype).matrix for t in tensors)
+    return SparseTensor(parts[0] if len(parts) == 1 else Joined(parts, axis))
+
+
+def cast(x: SparseTensor, dtype: DType) -> SparseTensor:
+    """The same entries in another dtype."""
+    return SparseTensor(x.matrix.map(lambda data: cast_node(data, dtype)))
+
+
+def dense_node(x: Tensor) -> Node:
+    """The value of a tensor as one node: of a sparse one, the dense matrix."""
+    return x.dense if isinstance(x, SparseTensor) else x.node
