@@ -54,6 +54,21 @@ def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
     return [Lowered(k, tuple(lowering.operands[b.name] for b in k.buffers)) for k in kernels]
 
 
+@dataclass(frozen=True)
+class _Test:
+    """That some bounds all hold, or that they do not."""
+
+    bounds: tuple[Bound, ...]
+    holds: bool = True
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [s for b in self.bounds for s in (b.size, b.low, b.high)]
+
+
+Tests = tuple[_Test, ...]
+
+
 @dataclass(eq=False)
 class _Scope:
     """An open loop (or the grid, whose var is empty), its statements so far and the values computed in it."""
@@ -251,72 +266,71 @@ class _Lowering:
 
     # -- values
 
-    def value(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...] = ()) -> ir.Expr:
-        """The element of `node` at an index, computed at most once a scope; read only where `bounds` hold."""
+    def value(self, node: Node, index: tuple[Size, ...], tests: Tests = ()) -> ir.Expr:
+        """The element of `node` at an index, computed at most once a scope; read only where `tests` allow it."""
         shape = node.shape
         index = tuple(0 if s == 1 else i for i, s in zip(index[len(index) - len(shape):], shape, strict=True))
-        key = node, index, bounds
+        key = node, index, tests
         for scope in reversed(self.scopes):
             if key in scope.known:
                 return scope.known[key]
-        expr, scope = self.compute(node, index, bounds)
+        expr, scope = self.compute(node, index, tests)
         if not isinstance(expr, ir.Num | ir.Var):
             expr = self.bind(expr, scope)
         scope.known[key] = expr
         return expr
 
-    def compute(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...]) -> tuple[ir.Expr, _Scope]:
+    def compute(self, node: Node, index: tuple[Size, ...], tests: Tests) -> tuple[ir.Expr, _Scope]:
         """An element as an expression over values already bound, and the scope it belongs to."""
-        needed = [*index, *(s for b in bounds for s in (b.size, b.low, b.high))]
+        needed = [*index, *(s for t in tests for s in t.sizes)]
         scope = self.scope_of(needed)
         op = node.op
         if node in self.loads:
-            return self.load(node, index, bounds, scope), scope
+            return self.load(node, index, tests, scope), scope
         if op.name == "constant":
             return ir.Num(node.value.item(), computing(node.dtype)), self.scopes[0]
         if op.scalar is not None:
-            args = tuple(self.value(a, index[len(index) - len(a.shape):], bounds) for a in node.args)
+            args = tuple(self.value(a, index[len(index) - len(a.shape):], tests) for a in node.args)
             scope = self.deepest(args, scope if not args else self.scopes[0])
             dtype = computing(node.dtype)
             return (ir.Cast(args[0], dtype) if op.scalar == "cast" else ir.Call(op.scalar, args, dtype)), scope
         if op.index is not None:
-            value = self.element(node, op.index(node, index), bounds)
+            value = self.element(node, op.index(node, index), tests)
             return value, self.deepest((value,), self.scopes[0])
         if op.view:
             moving = iter(i for i, s in zip(index, node.shape, strict=True) if s != 1)
             inner = tuple(0 if s == 1 else next(moving) for s in node.args[0].shape)
-            value = self.value(node.args[0], inner, bounds)
+            value = self.value(node.args[0], inner, tests)
             return value, self.deepest((value,), self.scopes[0])
         if op.reduce is not None:
-            return self.reduction(node, index, bounds, scope)
+            return self.reduction(node, index, tests, scope)
         raise InternalError(f"{op.name} has no place inside a kernel")
 
-    def load(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
+    def load(self, node: Node, index: tuple[Size, ...], tests: Tests, scope: _Scope) -> ir.Expr:
         """An element from memory; half precision is widened."""
-        where = self.holds(bounds, scope) if bounds else None
+        where = self.all_hold(tests, scope) if tests else None
         buffer = self.loads[node]
         expr: ir.Expr = ir.Load(buffer, index, node.dtype, where)
         return ir.Cast(self.bind(expr, scope), f32) if node.dtype is f16 else expr
 
-    def element(self, node: Node, element: Element, bounds: tuple[Bound, ...]) -> ir.Expr:
+    def element(self, node: Node, element: Element, tests: Tests) -> ir.Expr:
         """What an operation that finds its elements by index says of one."""
         match element:
             case At(operand, index):
-                at = tuple(self.data_index(node, i, bounds) if isinstance(i, Element) else i for i in index)
-                return self.value(node.args[operand], at, bounds)
+                at = tuple(self.data_index(node, i, tests) if isinstance(i, Element) else i for i in index)
+                return self.value(node.args[operand], at, tests)
             case Fill(value, dtype):
                 return ir.Num(value, computing(dtype or node.dtype))
             case Position(size, dtype):
                 return self.bind(self.position(size, computing(dtype or node.dtype)), self.scope_of([size]))
             case Compute(fn, args, dtype):
-                values = tuple(self.element(node, a, bounds) for a in args)
+                values = tuple(self.element(node, a, tests) for a in args)
                 made = ir.Cast(values[0], dtype) if fn == "cast" else ir.Call(fn, values, dtype)
                 return self.bind(made, self.deepest(values, self.scopes[0]))
-            case Where(tests, then, otherwise):
-                scope = self.scope_of([s for b in tests for s in (b.size, b.low, b.high)])
-                test = self.holds(tests, scope)
-                yes = self.element(node, then, bounds + tests)
-                no = self.element(node, otherwise, bounds)
+            case Where(bounds, then, otherwise):
+                test = self.holds(bounds)
+                yes = self.element(node, then, (*tests, _Test(bounds)))
+                no = self.element(node, otherwise, (*tests, _Test(bounds, False)))
                 chosen = (test, yes, no)
                 return self.bind(ir.Call("select", chosen, yes.dtype), self.deepest(chosen, self.scopes[0]))
 
@@ -327,32 +341,45 @@ class _Lowering:
         exact = dtype if dtype in (i32, i64) else i64
         return ir.Iter(size, dtype) if exact is dtype else ir.Cast(ir.Iter(size, exact), dtype)
 
-    def data_index(self, node: Node, element: Element, bounds: tuple[Bound, ...]) -> Size:
+    def data_index(self, node: Node, element: Element, tests: Tests) -> Size:
         """An index that comes from data, as the symbol of the variable that holds it."""
-        value = self.element(node, element, bounds)
+        value = self.element(node, element, tests)
         if isinstance(value, ir.Num):
             return int(value.value)
         assert isinstance(value, ir.Var)
         return dims.symbol(value.name)
 
-    def holds(self, bounds: tuple[Bound, ...], scope: _Scope) -> ir.Expr:
-        """Do all the bounds hold: a bool variable."""
-        key = "holds", bounds
+    def all_hold(self, tests: Tests, scope: _Scope) -> ir.Expr:
+        """Do all the tests come out as they should: a bool variable."""
+        key = "all", tests
         for open_scope in reversed(self.scopes):
             if key in open_scope.known:
                 return open_scope.known[key]
-        test: ir.Expr | None = None
+        result: ir.Expr | None = None
+        for test in tests:
+            one = self.holds(test.bounds)
+            one = one if test.holds else ir.Call("not", (one,), boolean)
+            result = one if result is None else ir.Call("and", (result, one), boolean)
+        assert result is not None
+        scope.known[key] = bound = self.bind(result, scope)
+        return bound
+
+    def holds(self, bounds: tuple[Bound, ...]) -> ir.Expr:
+        """Do all the bounds hold: a bool variable."""
+        scope = self.scope_of(_Test(bounds).sizes)
+        if ("holds", bounds) in scope.known:
+            return scope.known["holds", bounds]
+        result: ir.Expr | None = None
         for b in bounds:
             at = self.position(b.size, i64)
             for fn, limit in (("ge", b.low), ("lt", b.high)):
                 one = ir.Call(fn, (at, self.position(limit, i64)), boolean)
-                test = one if test is None else ir.Call("and", (test, one), boolean)
-        assert test is not None
-        scope.known[key] = result = self.bind(test, scope)
-        return result
+                result = one if result is None else ir.Call("and", (result, one), boolean)
+        assert result is not None
+        scope.known["holds", bounds] = bound = self.bind(result, scope)
+        return bound
 
-    def reduction(self, node: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...],
-                  scope: _Scope) -> tuple[ir.Expr, _Scope]:
+    def reduction(self, node: Node, index: tuple[Size, ...], tests: Tests, scope: _Scope) -> tuple[ir.Expr, _Scope]:
         """Loops below `scope` that feed an accumulator; the loops open below it wait meanwhile."""
         assert node.op.reduce is not None
         combine = node.op.reduce.combine
@@ -361,7 +388,7 @@ class _Lowering:
         kept = iter(i for k, i in enumerate(index) if not (node.attrs.get("keepdims") and k in gone))
         if all(operand.shape[k] == 1 for k in gone):
             single = tuple(0 if k in gone else next(kept) for k in range(len(operand.shape)))
-            return self.single(operand, single, bounds, combine)
+            return self.single(operand, single, tests, combine)
         acc = self.fresh("acc")
         dtype = computing(operand.dtype)
         scope.block.append(ir.Acc(acc, combine, dtype))
@@ -378,7 +405,7 @@ class _Lowering:
             else:
                 inner.append(dims.symbol(self.open(self.fresh("r"), size)))
                 opened += 1
-        values: tuple[ir.Expr, ...] = (self.value(operand, tuple(inner), bounds),)
+        values: tuple[ir.Expr, ...] = (self.value(operand, tuple(inner), tests),)
         if combine in ir.ARG_ACCUMULATORS:
             values = (*values, self.position(inner[gone[0]], i32))
         self.scopes[-1].block.append(ir.Accum(acc, values))
@@ -389,12 +416,11 @@ class _Lowering:
         self.home[name] = scope
         return ir.Var(name, result), scope
 
-    def single(self, operand: Node, index: tuple[Size, ...], bounds: tuple[Bound, ...],
-               combine: str) -> tuple[ir.Expr, _Scope]:
+    def single(self, operand: Node, index: tuple[Size, ...], tests: Tests, combine: str) -> tuple[ir.Expr, _Scope]:
         """A reduction of one element: the element, or its place."""
         if combine in ir.ARG_ACCUMULATORS:
             return ir.Num(0, i64), self.scopes[0]
-        value = self.value(operand, index, bounds)
+        value = self.value(operand, index, tests)
         return value, self.deepest((value,), self.scopes[0])
 
     # -- scopes
