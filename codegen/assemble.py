@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.cpu import matmul
 from tensorc.codegen.cpu.emit import emit, emit_box
-from tensorc.codegen.cpu.program import Arena, External, Launch, ProgramSpec, emit_program
+from tensorc.codegen.cpu.program import Arena, External, Gate, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
@@ -19,6 +19,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group, Place
 from tensorc.ir.text import labels
+from tensorc.ops.gather import NONE
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def assemble(graph: Graph, target: Target) -> Assembly:
     lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
     texts: dict[str, str] = {}
     top: Size = graph.plan.arena
+    checked = 0
     for step in graph.plan.steps:
         used: Size = 0
         columns: list[list[Launch]] = []
@@ -56,12 +58,22 @@ def assemble(graph: Graph, target: Target) -> Assembly:
         depth = max(map(len, columns))
         steps.extend(tuple(c[i] for c in columns if i < len(c)) for i in range(depth))
         top = dims.maximum(top, graph.plan.arena + used)
+        if any(n.op.name == "check" for group in step for n in group.outputs):
+            checked = len(steps)
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
     externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
-    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), top)
+    gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
+    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), top, gate)
     kernels_text = "\n".join(texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
     return Assembly(tuple(lowered), spec, text)
+
+
+def _checks(graph: Graph) -> tuple[int, ...]:
+    """The externals that hold what checks have found."""
+    assert graph.plan is not None
+    first = len(graph.params) + len(graph.plan.constants)
+    return tuple(i for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
 
 
 class _Places:

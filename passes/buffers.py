@@ -3,6 +3,8 @@
 A result that is returned is computed straight into the output array, the new value of a variable straight into the
 variable where nobody needs the old one afterwards; everything else shares one arena, a slot being used again as soon as
 its last reader is done.
+
+Variables are written after everything that could find a mistake in the call, and after all who read their old values.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ class _Planner:
         self.reading: dict[Node, list[Group]] = {}
         for group in groups:
             self.add(group)
+        self.checks = [self.writer[o] for o in graph.outputs if o.op.name == "check"]
 
     def add(self, group: Group) -> None:
         """A group, after those that compute what it reads."""
@@ -90,6 +93,7 @@ class _Planner:
             else:
                 writer = self.copy(new, self.place[variable], staged.get(new))
             self.before.add_pairs((r, writer) for r in self.readers(variable) if r is not writer)
+            self.before.add_pairs((check, writer) for check in self.checks)
 
     def deliver(self, result: Node, place: Place) -> None:
         """Into `place`: computed there, or copied."""
@@ -123,6 +127,8 @@ class _Planner:
         if group is None or new in self.place:
             return False
         if any(r is not group and self.before.before(group, r) for r in self.readers(variable)):
+            return False
+        if any(check is group or self.before.before(group, check) for check in self.checks):
             return False
         if not any(memory_of(n) is variable for n in group.inputs):
             return True

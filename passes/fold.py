@@ -11,19 +11,19 @@ from tensorc.ir.node import Op, constant
 from tensorc.passes.rewrite import No, Rewrite
 
 LARGEST = 4096                       # elements of a result worth keeping as a constant
-RANDOM = {"uniform", "normal", "truncated_normal"}
+KEPT = {"uniform", "normal", "truncated_normal", "check", "broadcast"}
 ARITHMETIC = {"add", "sub", "mul", "div", "neg", "pow", "maximum", "minimum", "cast", "sqrt", "logical_not", "sum_to"}
 
 
 class Fold(Rewrite):
-    """f(constants) → a constant,  unless f is random or the result is large"""
+    """f(constants) → a constant,  unless f is random, a check, or the result is large"""
 
     def pattern(self, x):
         return x
 
     def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         known = bool(operands) and all(operand.name == "constant" for operand in operands)
-        return known and op.reference is not None and op.name not in RANDOM and op.name != "broadcast"
+        return known and op.reference is not None and op.name not in KEPT
 
     def check(self, node):
         count = node.type.count

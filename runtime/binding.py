@@ -18,6 +18,7 @@ from tensorc.ir import dims
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
+from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import maker
 from tensorc.runtime.program import Program, size_symbols
 from tensorc.runtime.random import Stream
@@ -36,9 +37,11 @@ class Binding:
         closed: the graph it is the program of, with its symbols in the user's terms.
         inputs: how many of the parameters a call gives; they are the first.
         kept: what the others are.
+        effects: what a run does besides; empty for most programs.
     """
 
-    def __init__(self, program: Program, closed: Closed, inputs: int, kept: Sequence[Cell | Stream | Array]) -> None:
+    def __init__(self, program: Program, closed: Closed, inputs: int, kept: Sequence[Cell | Stream | Array],
+                 effects: Effects) -> None:
         params = closed.graph.params
         symbols = size_symbols(closed.graph)
         in_table = [symbols[i] for i in program.order]
@@ -49,6 +52,8 @@ class Binding:
         self._first_output = len(params) + len(program.constants)
         self._users = _users_symbols(closed, in_table)
         self._names = [program.sizes[i] for i in program.order]
+        self._effects = effects or None
+        self._symbols = in_table
 
         self._streams = [each for each in kept if isinstance(each, Stream)]
         self._guard = _guard([each for each in kept if isinstance(each, Cell)])
@@ -107,6 +112,9 @@ class Binding:
             with self._guard:
                 self._execute(frame, layout.arena)
 
+        if self._effects is not None:
+            sizes = dict(zip(self._symbols, frame.sizes, strict=True))
+            outputs = self._effects.settle(outputs, sizes)
         self._frames.append(frame)
         return outputs
 

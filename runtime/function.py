@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
 from tensorc.runtime.binding import Binding
+from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.program import Program, program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
@@ -121,7 +123,7 @@ class Function:
                               dict(known))
             except ShapeError as error:
                 raise error if not known else ShapeError(f"{self.name}: with {_shown(known)}: {error}") from None
-            verify(found.graph)
+            found = replace(found, graph=verify(with_effects(found.graph)))
             self._check_fed(found)
             self._closings[known] = found
         return found
@@ -226,7 +228,9 @@ class Function:
             return self._streams[leaf] if leaf.role == "key" else self._defaults[leaf]
 
         inputs = len(self._inputs)
-        return Binding(program(closed.graph, self._passes), closed, inputs, [kept(n) for n in closed.leaves[inputs:]])
+        effects = Effects(self.name, closed.graph, len(self._outputs))
+        code = program(closed.graph, self._passes)
+        return Binding(code, closed, inputs, [kept(n) for n in closed.leaves[inputs:]], effects)
 
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"

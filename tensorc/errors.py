@@ -19,6 +19,10 @@ class ArgumentError(TensorcError, ValueError):
     """An argument outside its allowed values."""
 
 
+class IndexRangeError(TensorcError, IndexError):
+    """An index, computed or fed, that is outside its axis."""
+
+
 class IRError(TensorcError, ValueError):
     """A graph or its text that is not valid."""
 

@@ -58,6 +58,15 @@ Step = tuple[Launch, ...]
 
 
 @dataclass(frozen=True)
+class Gate:
+    """After `steps` steps the others run only if the first int64 of each of these external buffers is `value`."""
+
+    steps: int
+    externals: tuple[int, ...]
+    value: int
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
     """What a program does.
 
@@ -67,6 +76,7 @@ class ProgramSpec:
         externals: how many buffers the caller supplies.
         steps: run in order; the launches of one step do not depend on each other and run side by side.
         arena: bytes of scratch memory, aligned to 64.
+        gate: what the later steps depend on.
     """
 
     name: str
@@ -74,6 +84,7 @@ class ProgramSpec:
     externals: int
     steps: tuple[Step, ...]
     arena: Size
+    gate: Gate | None = None
 
 
 class Loaded:
@@ -141,7 +152,7 @@ def _kernels(spec: ProgramSpec) -> dict[str, int]:
 
 
 def _plan(spec: ProgramSpec) -> Iterator[str]:
-    """The launches and their words as constants."""
+    """The launches and their words as constants: a plan of all steps, or one before the gate and one behind it."""
     values = _values(spec)
     kernels = _kernels(spec)
     launches: list[str] = []
@@ -158,8 +169,12 @@ def _plan(spec: ProgramSpec) -> Iterator[str]:
 
     yield _constant("words", "i32", [f"i32 {word}" for word in words])
     yield _constant("launches", "%Launch", launches)
-    fields = f"ptr @launches, i64 {len(launches)}, ptr @measure, i64 {most_parts}, i64 {most_words}"
-    yield f"@plan = internal constant %Plan {{ {fields} }}"
+    first = sum(map(len, spec.steps[:spec.gate.steps])) if spec.gate else len(launches)
+    for name, start, count in (("plan", 0, first), ("rest", first, len(launches) - first)):
+        at = f"ptr getelementptr (%Launch, ptr @launches, i64 {start})"
+        fields = f"{at}, i64 {count}, ptr @measure, i64 {most_parts}, i64 {most_words}"
+        if count or not start:
+            yield f"@{name} = internal constant %Plan {{ {fields} }}"
 
 
 def _launch(each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
@@ -221,8 +236,24 @@ def _run(spec: ProgramSpec) -> Iterator[str]:
 
     yield from lines
     yield "  call void @tc_run(ptr @plan, ptr %externals, ptr %values, ptr %arena)"
+    if spec.gate is not None:
+        yield from _gate(spec.gate)
     yield "  ret void"
     yield "}"
+
+
+def _gate(gate: Gate) -> Iterator[str]:
+    """Returns if a buffer holds another value, and else goes on with the plan of the rest."""
+    for external in gate.externals:
+        yield f"  %gate{external}.place = getelementptr ptr, ptr %externals, i64 {external}"
+        yield f"  %gate{external} = load ptr, ptr %gate{external}.place, align 8"
+        yield f"  %gate{external}.found = load i64, ptr %gate{external}, align 8"
+        yield f"  %gate{external}.open = icmp eq i64 %gate{external}.found, {gate.value}"
+        yield f"  br i1 %gate{external}.open, label %open{external}, label %closed"
+        yield f"open{external}:"
+    yield "  call void @tc_run(ptr @rest, ptr %externals, ptr %values, ptr %arena)"
+    yield "  br label %closed"
+    yield "closed:"
 
 
 def _arena_bytes(spec: ProgramSpec) -> Iterator[str]:

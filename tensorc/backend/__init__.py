@@ -16,7 +16,7 @@ from tensorc.backend.config import (
     set_image_data_format,
     symbolic,
 )
-from tensorc.backend.control import stop_gradient, switch
+from tensorc.backend.control import print_tensor, stop_gradient, switch
 from tensorc.backend.differentiation import gradients
 from tensorc.backend.functions import eval, function
 from tensorc.backend.images import (
@@ -27,7 +27,7 @@ from tensorc.backend.images import (
     spatial_3d_padding,
     temporal_padding,
 )
-from tensorc.backend.linalg import batch_dot, dot, permute_dimensions, transpose
+from tensorc.backend.linalg import batch_dot, dot, gather, permute_dimensions, transpose
 from tensorc.backend.losses import binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy
 from tensorc.backend.math import (
     abs,
@@ -161,13 +161,13 @@ __all__ = [
     "batch_flatten", "batch_get_value", "batch_normalization", "batch_set_value", "bias_add", "binary_crossentropy",
     "cast", "cast_to_floatx", "categorical_crossentropy", "clear_session", "clip", "concatenate", "constant",
     "control_dependencies", "cos", "count_params", "cumprod", "cumsum", "dot", "dropout", "dtype", "eager", "elu",
-    "epsilon", "equal", "eval", "exp", "expand_dims", "eye", "flatten", "floatx", "function", "get_session",
+    "epsilon", "equal", "eval", "exp", "expand_dims", "eye", "flatten", "floatx", "function", "gather", "get_session",
     "get_uid", "get_value", "get_variable_shape", "gradients", "greater", "greater_equal", "hard_sigmoid", "identity",
     "image_data_format", "in_test_phase", "in_top_k", "in_train_phase", "int_shape", "is_keras_tensor",
     "is_placeholder", "is_sparse", "is_tensor", "is_variable", "l2_normalize", "learning_phase", "less", "less_equal",
     "lesser", "lesser_equal", "log", "logsumexp", "manual_variable_initialization", "max", "maximum", "mean", "min",
     "minimum", "moving_average_update", "name_scope", "ndim", "normalize_batch_in_training", "normalize_data_format",
-    "not_equal", "one_hot", "ones", "ones_like", "permute_dimensions", "placeholder", "pow", "prod",
+    "not_equal", "one_hot", "ones", "ones_like", "permute_dimensions", "placeholder", "pow", "print_tensor", "prod",
     "random_binomial", "random_normal", "random_normal_variable", "random_uniform", "random_uniform_variable", "relu",
     "repeat", "repeat_elements", "reset_uids", "reshape", "resize_images", "resize_volumes", "reverse", "round",
     "set_epsilon", "set_floatx", "set_image_data_format", "set_learning_phase", "set_session", "set_value", "shape",

@@ -1,7 +1,8 @@
-"""Choice at run time, and stopping gradients."""
+"""Choice at run time, stopping gradients, and printing."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ from tensorc.ir.node import Node
 from tensorc.ir.types import boolean
 
 T = TypeVar("T")
+
+_prints = itertools.count()
 
 
 @public("K.switch")
@@ -44,6 +47,12 @@ def stop_gradient(variables: Any) -> Any:
     if isinstance(variables, list | tuple):
         return [Tensor(_stopped(as_node(v))) for v in variables]
     return Tensor(_stopped(as_node(variables)))
+
+
+@public("K.print_tensor")
+def print_tensor(x: Any, message: str = "") -> Tensor:
+    """The same value, which every call that computes it prints to stdout after the message."""
+    return Tensor(ops.print(as_node(x), message=message, uid=next(_prints)))
 
 
 def _stopped(x: Node) -> Node:

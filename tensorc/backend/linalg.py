@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensorc import ops
-from tensorc.backend.convert import as_node, promoted
+from tensorc.backend.convert import as_node, cast_node, promoted
 from tensorc.backend.provenance import public
 from tensorc.backend.reduce import one_axis
 from tensorc.backend.shapes import reshaped
 from tensorc.backend.sparse import SparseTensor, dense_node, product
 from tensorc.backend.tensor import Tensor, matmul
-from tensorc.errors import ArgumentError, ShapeError
+from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node
+from tensorc.ir.types import i32, i64
 
 
 @public("K.dot")
@@ -88,6 +89,24 @@ def permute_dimensions(x: Any, pattern: Sequence[int]) -> Tensor:
     if sorted(perm) != list(range(len(node.shape))):
         raise ArgumentError(f"the pattern {tuple(pattern)} must name each axis of a rank {len(node.shape)} tensor once")
     return Tensor(_permuted(node, perm))
+
+
+@public("K.gather")
+def gather(reference: Any, indices: Any) -> Tensor:
+    """The rows of `reference` at integer indices.
+
+    Returns: a tensor of shape (*indices.shape, *reference.shape[1:]).
+    Raises: ShapeError if the reference is a scalar, DTypeError for indices that are no integers.  A call in which an
+        index is negative or too large raises IndexRangeError and leaves every variable as it was.
+    """
+    rows, places = as_node(reference), as_node(indices)
+    if not rows.shape:
+        raise ShapeError("a scalar has no rows")
+    if not places.dtype.is_integer:
+        raise DTypeError(f"indices are integers, not {places.dtype.name}\nK.cast(indices, 'int32') makes them so")
+    if places.dtype not in (i32, i64):
+        places = cast_node(places, i32)
+    return Tensor(ops.gather(rows, places, axis=0))
 
 
 def _batch_axes(axes: Any, x_rank: int, y_rank: int) -> tuple[int, int]:

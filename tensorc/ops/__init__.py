@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorc.ops.control import stop_gradient
+from tensorc.ops.control import print, stop_gradient
 from tensorc.ops.conv import conv, conv_input_gradient, conv_weight_gradient
 from tensorc.ops.elementwise import (
     abs,
@@ -51,7 +51,7 @@ from tensorc.ops.elementwise import (
     sub,
     tanh,
 )
-from tensorc.ops.gather import check, gather, scatter_add
+from tensorc.ops.gather import check, gather, outside, scatter_add
 from tensorc.ops.linalg import matmul
 from tensorc.ops.nn import log_softmax, logsumexp, relu, sigmoid_cross_entropy, softmax, softmax_cross_entropy
 from tensorc.ops.pool import avg_pool, max_pool
@@ -90,8 +90,8 @@ __all__ = [
     "eq", "erf", "erfinv", "exp", "expm1", "floor", "floordiv", "gather", "ge", "gt", "iota", "isfinite", "isnan",
     "le", "log", "log1p", "log_sigmoid", "log_softmax", "logical_and", "logical_not", "logical_or", "logical_xor",
     "logsumexp", "lt", "matmul", "max", "max_pool", "maximum", "mean", "min", "minimum", "mod", "mul", "ne", "neg",
-    "normal", "pad", "parameter", "pow", "prod", "relu", "reshape", "reverse", "round", "rsqrt", "scatter_add",
-    "select", "sigmoid", "sigmoid_cross_entropy", "sign", "sin", "size", "slice", "softmax", "softmax_cross_entropy",
-    "softplus", "sqrt", "square", "stop_gradient", "sub", "sum", "sum_to", "tanh", "transpose", "truncated_normal",
-    "uniform", "unwindow", "variance", "windows",
+    "normal", "outside", "pad", "parameter", "pow", "print", "prod", "relu", "reshape", "reverse", "round", "rsqrt",
+    "scatter_add", "select", "sigmoid", "sigmoid_cross_entropy", "sign", "sin", "size", "slice", "softmax",
+    "softmax_cross_entropy", "softplus", "sqrt", "square", "stop_gradient", "sub", "sum", "sum_to", "tanh",
+    "transpose", "truncated_normal", "uniform", "unwindow", "variance", "windows",
 ]

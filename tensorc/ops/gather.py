@@ -77,7 +77,7 @@ gather = defop(
     samples=[sample("f32[5,3]", "i32[4]", axis=0, span=(0, 2)), sample("f32[2,5,3]", "i64[2,2]", axis=1, span=(0, 4)),
              sample("f64[3]", "i32[]", axis=0, span=(0, 2)), sample("f16[4,3]", "i32[2]", axis=1, span=(0, 2)),
              sample("i32[3,2]", "i32[0]", axis=0), sample("bool[3,2]", "i32[7]", axis=0, span=(0, 2)),
-             sample("f32[1,3]", "i64[5]", axis=0, span=(0, 0)), sample("f32[4]", "i32[3]", axis=0)],
+             sample("f32[1,3]", "i64[5]", axis=0, span=(0, 0)), sample("f32[0,2]", "i32[0]", axis=0)],
 )
 
 
@@ -105,20 +105,47 @@ scatter_add = defop(
     reference=_scatter_add,
     gradient=lambda node, g: [gather(g, node.indices, axis=node.axis), None],
     kernel="scatter_add",
-    samples=[sample("f32[4,3]", "i32[4]", axis=0, size=5, span=(0, 4)), sample("f64[6]", "i64[6]", axis=0, size=2),
-             sample("f32[2,3,2,4]", "i32[3,2]", axis=1, size=3, span=(0, 2)), sample("f32[3]", "i32[]", axis=0, size=4),
-             sample("f32[0,3]", "i32[0]", axis=0, size=2), sample("i32[5,2]", "i32[5]", axis=0, size=3),
-             sample("f16[2,5]", "i32[5]", axis=1, size=3), sample("f32[2,3]", "i32[2]", axis=0, size=0)],
+    samples=[sample("f32[4,3]", "i32[4]", axis=0, size=5, span=(0, 4)),
+             sample("f64[6]", "i64[6]", axis=0, size=2, span=(0, 1)),
+             sample("f32[2,3,2,4]", "i32[3,2]", axis=1, size=3, span=(0, 2)),
+             sample("f32[3]", "i32[]", axis=0, size=4, span=(0, 3)),
+             sample("f32[0,3]", "i32[0]", axis=0, size=2), sample("f32[0,3]", "i32[0]", axis=0, size=0),
+             sample("i32[5,2]", "i32[5]", axis=0, size=3, span=(0, 2)),
+             sample("f16[2,5]", "i32[5]", axis=1, size=3, span=(0, 2))],
 )
 
 
 # What becomes of an index that is outside.
 
-def _check_type(indices: TensorType, first: TensorType) -> TensorType:
-    return TensorType(i64, (2,))
+def _outside(indices: NDArray[Any], *, size: int) -> NDArray[Any]:
+    found = np.flatnonzero((indices < 0) | (indices >= size))
+    return np.asarray(found[0] if len(found) else NONE, np.int64)
 
 
-def _check(indices: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:
+def _outside_expansion(node: Any) -> Node:
+    """The least of the places where an index is outside."""
+    n, bound = node.indices.shape[0], node.size
+    wide = cast(node.indices, dtype=i64) if node.indices.dtype is i32 else node.indices
+    limit = constant(bound, i64) if isinstance(bound, int) else size(value=bound, dtype=i64)
+    wrong = logical_or(lt(wide, 0), ge(wide, limit))
+    none = broadcast(constant(NONE, i64), shape=(n,))
+    places = select(wrong, iota(shape=(n,), axis=0, dtype=i64), none)
+    first: Node = least(places, axes=(0,), keepdims=False)
+    return first
+
+
+outside = defop(
+    "outside",
+    doc="The place of the first of some indices that is not 0 … size − 1; the largest int64 where there is none.",
+    infer=lambda indices, *, size: TensorType(i64, ()),
+    reference=_outside,
+    gradient=NoGradient("it counts"),
+    expand=_outside_expansion,
+    samples=[sample("i32[5]", size=2), sample("i64[4]", size=9, span=(0, 8)), sample("i32[0]", size=0)],
+)
+
+
+def _check(indices: NDArray[Any], first: NDArray[Any], *, size: int) -> NDArray[Any]:
     offending = indices[min(int(first), len(indices) - 1)] if len(indices) else 0
     return np.array([first, offending], np.int64)
 
@@ -132,25 +159,19 @@ def _check_element(node: Any, index: Index) -> Element:
 
 check = defop(
     "check",
-    doc="What the runtime looks at: the place of the first offending one of some indices, the largest int64 where "
-        "there is none; and that index.  Variables are written after all checks, if none has found anything.",
-    infer=_check_type,
+    doc="What the runtime looks at: the place of the first index that is outside, and that index.  Variables are "
+        "written after all checks, if none has found anything.",
+    infer=lambda indices, first, *, size: TensorType(i64, (2,)),
     reference=_check,
     gradient=NoGradient("no value depends on it"),
     index=_check_element,
-    samples=[sample("i32[3]", "i64[]", span=(1, 2)), sample("i64[0]", "i64[]", span=(1, 2)),
-             sample("i32[1]", "i64[]", span=(3, 5))],
+    samples=[sample("i32[3]", "i64[]", size=4, span=(1, 2)), sample("i64[0]", "i64[]", size=0, span=(1, 2)),
+             sample("i32[1]", "i64[]", size=2, span=(3, 5))],
 )
 
 
 def check_inside(indices: Node, bound: Size) -> Node:
-    """The `check` that indices are 0 … bound − 1."""
-    count = indices.type.count
-    flat = reshape(indices, shape=(count,))
-    wide = cast(flat, dtype=i64) if flat.dtype is i32 else flat
-    limit = constant(bound, i64) if isinstance(bound, int) else size(value=bound, dtype=i64)
-    outside = logical_or(lt(wide, 0), ge(wide, limit))
-    none = broadcast(constant(NONE, i64), shape=(count,))
-    place = select(outside, iota(shape=(count,), axis=0, dtype=i64), none)
-    node: Node = check(flat, least(place, axes=(0,), keepdims=False))
+    """The `check` that indices are 0 … bound − 1; it reads them flat."""
+    flat = reshape(indices, shape=(indices.type.count,))
+    node: Node = check(flat, outside(flat, size=bound), size=bound)
     return node

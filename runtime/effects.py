@@ -1,0 +1,121 @@
+"""What a run does besides computing: it prints, and refuses indices that are outside their axis.
+
+Both are further outputs of a program, `print` and `check` nodes behind those that the user asked for.  The program
+leaves variables alone where a check has found something; what it found is told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tensorc.errors import IndexRangeError
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph, Location, postorder
+from tensorc.ir.node import Node, make, rebuild
+from tensorc.ops.gather import NONE, check_inside
+
+Array = np.ndarray[Any, Any]
+
+READERS = {"gather": lambda node: node.x.shape[node.axis], "scatter_add": lambda node: node.size}
+"""For operations that take indices, the size of the axis that these are places of."""
+
+EDGE = 3
+"""Elements shown at either end of an axis that is too long to be shown whole."""
+
+
+def with_effects(graph: Graph) -> Graph:
+    """The graph with its prints, in the order of evaluation, and the checks of its indices as further outputs."""
+    order = postorder(graph.roots)
+    if not any(node.op.name == "print" or node.op.name in READERS for node in order):
+        return graph
+
+    lines = dict(graph.provenance)
+    done: dict[Node, Node] = {}
+    prints: list[Node] = []
+    for node in order:
+        args = [done[a] for a in node.args]
+        if node.op.name == "print":
+            prints.append(make(node.op, *args, message=node.message, uid=len(prints)))
+            lines.setdefault(prints[-1], lines.get(node, ()))
+            done[node] = args[0]
+        else:
+            done[node] = rebuild(node, args)
+            if node in lines:
+                lines[done[node]] = tuple(dict.fromkeys((*lines.get(done[node], ()), *lines[node])))
+
+    roots = [done[root] for root in graph.roots]
+    checks: dict[tuple[Node, Size], Node] = {}
+    for node in postorder(roots):
+        if node.op.name in READERS:
+            bound = READERS[node.op.name](node)
+            if (node.indices, bound) not in checks and not _surely_inside(node.indices, bound):
+                made = checks[node.indices, bound] = check_inside(node.indices, bound)
+                lines.setdefault(made, lines.get(node, ()))
+
+    whole = graph.with_roots(roots, lines)
+    return replace(whole, outputs=(*whole.outputs, *prints, *checks.values()))
+
+
+def _surely_inside(indices: Node, bound: Size) -> bool:
+    """Are the indices numbers that are known to be inside?"""
+    return (indices.op.name == "constant" and isinstance(bound, int)
+            and bool(np.all((indices.value >= 0) & (indices.value < bound))))
+
+
+class Effects:
+    """The prints and checks of one function.
+
+    Args:
+        function: its name.
+        graph: its graph, as `with_effects` made it.
+        outputs: how many outputs the user asked for.
+    """
+
+    def __init__(self, function: str, graph: Graph, outputs: int) -> None:
+        self._function = function
+        self._graph = graph
+        self._outputs = outputs
+        extra = list(enumerate(graph.outputs))[outputs:]
+        self._prints = [(i, node.message) for i, node in extra if node.op.name == "print"]
+        self._checks = [(i, node) for i, node in extra if node.op.name == "check"]
+
+    def __bool__(self) -> bool:
+        return bool(self._prints or self._checks)
+
+    def settle(self, results: list[Array], sizes: Mapping[str, int]) -> list[Array]:
+        """What the user asked for, of all results of a run.  Prints what is to be printed.
+
+        Args:
+            sizes: the values of the graph's symbols.
+
+        Raises: IndexRangeError where an index was outside its axis.
+        """
+        for i, node in self._checks:
+            if results[i][0] != NONE:
+                raise IndexRangeError(self._complaint(node, int(results[i][0]), int(results[i][1]), sizes))
+        for i, message in self._prints:
+            print(f"{message} {shown(results[i])}")
+        return results[:self._outputs]
+
+    def _complaint(self, node: Node, place: int, index: int, sizes: Mapping[str, int]) -> str:
+        """Which index is outside which axis, and where that was asked for."""
+        indices = node.indices.args[0] if node.indices.op.view else node.indices
+        shape = [dims.evaluate(n, sizes) for n in indices.shape]
+        bound = dims.evaluate(node.size, sizes)
+        at = ", ".join(map(str, np.unravel_index(place, shape)))
+        lines: Sequence[Location] = self._graph.provenance.get(node, ())
+        call = next((line.call for line in lines if line.call), "gather")
+        where = ", ".join(dict.fromkeys(map(str, lines)))
+        allowed = f"0 … {bound - 1} are allowed" if bound else "the axis is empty"
+        return (f"{self._function}: {call}: index {index}{f' at [{at}]' if at else ''} is outside an axis of size "
+                f"{bound}: {allowed}" + (f"\n  {call} at {where}" if where else ""))
+
+
+def shown(value: Array) -> str:
+    """A value as NumPy prints it, without the middle of long axes."""
+    return np.array2string(value, threshold=0, edgeitems=EDGE)
