@@ -93,20 +93,27 @@ def _reshaped(b: ir.Buffer, size: SizeMap) -> ir.Buffer:
     return replace(b, shape=tuple(map(size, b.shape)))
 
 
-# -- fewer grid dimensions
+# -- fewer grid dimensions, fewer loops
 
 
 def collapse(k: ir.Kernel) -> ir.Kernel:
     """Grid dimensions of extent 1 dropped, and neighbours merged that the whole kernel walks as one: [n, m] → [n*m].
 
-    Two dimensions i < n, j < m merge where every offset depends on m*i + j alone.  A buffer that is indexed by both is
-    seen flat from then on, unless they are neighbours in its index too.
+    Two dimensions i < n, j < m merge where every offset depends on m*i + j alone, and so do two loops of which one is
+    all that is in the other.  A buffer that is indexed by both is seen flat from then on, unless they are neighbours in
+    its index too.
     """
     k = _without_ones(k)
-    for at, ((a, _), (b, m)) in enumerate(zip(k.grid, k.grid[1:], strict=False)):
-        merged = _merge(k, at, a, b, m)
+    for at, ((a, n), (b, m)) in enumerate(zip(k.grid, k.grid[1:], strict=False)):
+        merged = _as_one(k, a, b, m)
         if merged is not None:
-            return collapse(merged)
+            return collapse(replace(merged, grid=(*k.grid[:at], (b, n * m), *k.grid[at + 2:])))
+
+    for outer in ir.statements(k.body):
+        if isinstance(outer, ir.For) and isinstance(outer.body[0], ir.For) and len(outer.body) == 1:
+            merged = _as_one(k, outer.var, outer.body[0].var, outer.body[0].extent)
+            if merged is not None:
+                return collapse(replace(merged, body=_without_loop(merged.body, outer.var)))
     return verify(k)
 
 
@@ -118,12 +125,26 @@ def _without_ones(k: ir.Kernel) -> ir.Kernel:
     return replace(k, grid=grid, body=rebuild(k.body, lambda n: dims.substitute(n, ones)))
 
 
+def _without_loop(body: ir.Body, outer: str) -> ir.Body:
+    """The body where the only statement of the loop `outer`, a loop itself, does all of its iterations."""
+    found: list[ir.Stmt] = []
+    for s in body:
+        if isinstance(s, ir.For):
+            s = replace(s, body=_without_loop(s.body, outer))
+            if s.var == outer:
+                inner, = s.body
+                assert isinstance(inner, ir.For)
+                s = replace(inner, extent=s.extent * inner.extent)
+        found.append(s)
+    return tuple(found)
+
+
 class _Apart(Exception):
-    """Two grid variables are not used as one."""
+    """Two variables are not used as one."""
 
 
-def _merge(k: ir.Kernel, at: int, a: str, b: str, m: Size) -> ir.Kernel | None:
-    """The kernel with the grid variables a and b < m, the ones at position `at`, as one that is called b; or None."""
+def _as_one(k: ir.Kernel, a: str, b: str, m: Size) -> ir.Kernel | None:
+    """The kernel in which b stands for m*a + b everywhere but where the two are bound; or None.  b runs below m."""
     shapes = {x.name: x.shape for x in k.buffers}
     paired = {name: _pair(k, name, a, b, m) for name in shapes}
     crossed = {
@@ -153,13 +174,13 @@ def _merge(k: ir.Kernel, at: int, a: str, b: str, m: Size) -> ir.Kernel | None:
             return replace(x, shape=(*x.shape[:pair], x.shape[pair] * m, *x.shape[pair + 2:]))
         return replace(x, shape=(dims.product(x.shape),)) if x.name in crossed else x
 
+    if a in dims.symbols(m):
+        return None
     try:
         body = rebuild(k.body, together, place)
     except _Apart:
         return None
-    (_, n), _ = k.grid[at:at + 2]
-    grid = (*k.grid[:at], (b, n * m), *k.grid[at + 2:])
-    return replace(k, buffers=tuple(map(shape, k.buffers)), grid=grid, body=body)
+    return replace(k, buffers=tuple(map(shape, k.buffers)), body=body)
 
 
 def _pair(k: ir.Kernel, name: str, a: str, b: str, m: Size) -> int | None:
@@ -193,7 +214,9 @@ def split(k: ir.Kernel, var: str, chunk: int) -> tuple[ir.Kernel, ir.Kernel]:
 
     start = chunk * dims.symbol(chunk_var)
     shifted = rebuild(plan.loop.body, lambda n: dims.substitute(n, {var: dims.symbol(var) + start}))
-    part = ir.For(var, dims.minimum(chunk, plan.loop.extent - start), shifted)
+    extent = plan.loop.extent
+    each = chunk if isinstance(extent, int) and extent % chunk == 0 else dims.minimum(chunk, extent - start)
+    part = ir.For(var, each, shifted)
 
     scratch: list[ir.Buffer] = []
     stores: list[ir.Stmt] = []

@@ -19,7 +19,7 @@ from tensorc.codegen.cpu.emit import emit, emit_box, work
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.keep import keep_values
-from tensorc.codegen.loopir import Acc, Accum, Buffer, Call, Cast, Iter, Kernel, Let, Matmul, Num, Scan, identity
+from tensorc.codegen.loopir import Acc, Accum, Buffer, Call, Cast, For, Iter, Kernel, Let, Matmul, Num, Scan, identity
 from tensorc.codegen.loopverify import InvalidKernel, verify, verify_matmul
 from tensorc.codegen.python import oracle
 from tensorc.codegen.schedule import Schedule, schedule
@@ -417,6 +417,30 @@ def test_collapse_merges_what_is_walked_as_one() -> None:
     assert [(v, str(n)) for v, n in collapse(cube).grid] == [("i", "n"), ("k", "4*m")]
     one = kernel("one", "x: t[n,1]; out y: t[n,1]", "i<n, j<1", store("y", "i,j", load("x", "i,j")))
     assert [v for v, _ in collapse(one).grid] == ["i"]
+
+
+def test_collapse_merges_loops_that_do_nothing_but_hold_one() -> None:
+    total = kernel("total", "x: t[n,m,4]; w: t[4]; out s: t[n]; out y: t[m,n]", "i<n",
+                   Acc("s0", "add", f32), loop("j", "m", loop("k", "4", Accum("s0", (load("x", "i,j,k"),)))),
+                   store("s", "i", var("s0")),
+                   loop("l", "m", store("y", "l,i", load("x", "i,l,0"))))
+    loops = [s for s in collapse(total).body if isinstance(s, For)]
+    assert [(s.var, str(s.extent)) for s in loops] == [("k", "4*m"), ("l", "m")]
+
+    columns = kernel("columns", "x: t[n,m,4]; w: t[m]; out s: t[4]", "k<4",
+                     Acc("s0", "add", f32),
+                     loop("i", "n", loop("j", "m", Accum("s0", (call("mul", load("x", "i,j,k"), load("w", "j")),)))),
+                     store("s", "k", var("s0")))
+    assert str(collapse(columns)) == str(columns)
+
+    for k in (total, columns):
+        sizes = {"n": 5, "m": 7}
+        arrays = arrays_for([k], sizes, special=True)
+        got = {n: a.copy() for n, a in arrays.items()}
+        name = k.name
+        Machine({name: collapse(k)}, HOST).run(name, got, sizes)
+        for n, want in run_oracle([k], arrays, sizes).items():
+            check(got[n], want, False, n)
 
 
 def test_bake_substitutes_sizes_everywhere() -> None:
