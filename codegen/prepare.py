@@ -36,7 +36,8 @@ def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     """The kernel, or its two halves where one long reduction would leave most threads idle."""
     loops = [s for s in kernel.body if isinstance(s, ir.For)]
     points = dims.product(extent for _, extent in kernel.grid)
-    if len(loops) == 1 and _is_reduction(loops[0]) and isinstance(points, int) and points <= FEW:
+    cuttable = len(loops) == 1 and _is_reduction(loops[0]) and dims.symbols(loops[0].extent) <= set(kernel.sizes)
+    if cuttable and isinstance(points, int) and points <= FEW:
         inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
         each = points * (inner if isinstance(inner, int) else 1)
         chunk = CHUNK // max(1, each) or 1
