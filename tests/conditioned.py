@@ -60,7 +60,8 @@ def known(node: Node, operands: Sequence[Known]) -> Known:
     if value.dtype.kind == "f":
         error += _rounding(node, values, value)
     size = _largest(value) if value.dtype.kind == "f" else 1.0
-    return Known(value, error if error <= 1e-3 * max(1.0, size) else None)
+    coarse = 1e-3 if value.dtype.itemsize > 2 else 0.1
+    return Known(value, error if error <= coarse * max(1.0, size) else None)
 
 
 def assert_close(got: Array, want: Known, what: str = "") -> None:
@@ -122,7 +123,10 @@ def _rounding(node: Node, values: Sequence[Array], value: Array) -> float:
         size = max([_largest(v) for v in (value, *(m for m in magnitudes if m.dtype.kind == "f"))])
         if name in EXACT and all(map(_is_whole, values)) and size < WHOLE:
             return 0.0
-    return float(16 * np.finfo(value.dtype).eps * max(size, 1e-3) * (1 + math.log2(1 + max(v.size for v in values))))
+    steps = 16 * (1 + math.log2(1 + max(v.size for v in values)))
+    if value.dtype.itemsize == 2:                # sums are in float32
+        steps = 4
+    return float(steps * np.finfo(value.dtype).eps * max(size, 1e-3))
 
 
 def _is_whole(array: Array) -> bool:

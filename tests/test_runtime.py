@@ -1,4 +1,4 @@
-"""Compiled functions at run time: threads, sizes, what callers give and keep, variables, randomness, shared programs."""
+"""Compiled functions at run time: threads, sizes, what callers give and keep, variables, randomness, sharing."""
 
 import gc
 import logging
@@ -189,7 +189,7 @@ def test_values_that_do_not_fit_leave_variables_alone() -> None:
 
 def test_a_size_of_a_placeholder_that_is_not_fed() -> None:
     x, y = K.placeholder((None,), name="x"), K.placeholder((None,), name="y")
-    with pytest.raises(ArgumentError, match="placeholder x .* is needed"):
+    with pytest.raises(ArgumentError, match=r"placeholder x .* is needed"):
         K.function([y], [x + 1])
     with pytest.raises(ArgumentError, match="the size x_0 is needed, but its placeholder is not among the inputs"):
         K.function([y], [K.shape(x)[0] + 1])
