@@ -7,7 +7,7 @@
 An extent or one dimension of an index is a `Size`: an integer polynomial.  Its symbols are the kernel's sizes, the grid
 and loop variables around it, and variables that a `Let` binds to an integer: through those an index depends on data.
 
-A `Matmul` stands beside `Kernel` for the one operation whose loops are worth a generator of their own.
+A `Matmul` and a `Conv` stand beside `Kernel` for the two operations whose loops are worth generators of their own.
 """
 
 from __future__ import annotations
@@ -219,6 +219,54 @@ class Matmul:
     def __str__(self) -> str:
         from tensorc.codegen.looptext import matmul_text
         return matmul_text(self)
+
+
+ConvKind = Literal["forward", "input_gradient", "weight_gradient"]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One of three tensors from the two others, then the epilogue over every element of it.
+
+        y[b, p, o] = Σ_{q, c} x[b, p·stride + q·dilation − low, c] · w[q, c, o]        (x is 0 outside)
+
+    x is [b, *s, ci], w is [*k, ci/groups, co], y is [b, *p, co], with one to three spatial axes; group number g of the
+    channels of y reads group g of those of x.  The first three of `buffers` are x, w, y of a `forward` convolution; y,
+    w, x of an `input_gradient`; x, y, w of a `weight_gradient`: the third is the result, and the two gradients are the
+    sums that this formula's derivatives are.  Channels and the sizes of w are numbers, the others may be symbols.
+    `epilogue` is an elementwise kernel over the result's elements and the same buffers; it reads the result at its own
+    point only.
+    """
+
+    kind: ConvKind
+    name: str
+    sizes: tuple[str, ...]
+    buffers: tuple[Buffer, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    low: tuple[Size, ...]
+    groups: int = 1
+    epilogue: Kernel | None = None
+
+    @property
+    def x(self) -> Buffer:
+        return self.buffers[2 if self.kind == "input_gradient" else 0]
+
+    @property
+    def w(self) -> Buffer:
+        return self.buffers[2 if self.kind == "weight_gradient" else 1]
+
+    @property
+    def y(self) -> Buffer:
+        return self.buffers[{"forward": 2, "input_gradient": 0, "weight_gradient": 1}[self.kind]]
+
+    @property
+    def result(self) -> Buffer:
+        return self.buffers[2]
+
+    def __str__(self) -> str:
+        from tensorc.codegen.looptext import conv_text
+        return conv_text(self)
 
 
 # The identity of each accumulator, "low" and "high" standing for the extremes of its dtype.

@@ -1,0 +1,52 @@
+"""Convolutions and their gradients, computed directly: no matrix is made of the windows."""
+
+from __future__ import annotations
+
+from tensorc.codegen.cpu.conv_gather import Gather, GatherKernels
+from tensorc.codegen.cpu.conv_weights import WeightGradient, WeightKernels
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.loopir import Conv
+from tensorc.errors import DTypeError
+from tensorc.ir.dims import Size
+from tensorc.ir.types import f32, f64
+
+DTYPES = (f32, f64)
+
+
+def emit_conv(conv: Conv, target: Target) -> str:
+    """The LLVM IR of the kernels that `phases` names, without the functions of `shared`.
+
+    Each kernel NAME has the form of all kernels: NAME, NAME_units and NAME_work.  Its buffers are those of `conv`, then,
+    where `workspace` is not 0, one of that many bytes, aligned to 64.
+
+    An epilogue E is called as `@E_box(ptr buffers, ptr sizes, i64 index…, i64 i0, i64 i1, i64 j0, i64 j1)`, i and j
+    being the result's last two axes, on each part of the result that is finished.
+
+    Raises: DTypeError unless all three tensors have one dtype of DTYPES.
+    """
+    return "".join(_kernels(conv, target).texts())
+
+
+def shared(conv: Conv, target: Target) -> dict[str, str]:
+    """The functions that `conv` calls: LLVM IR by name, for one module to hold once whoever asks.  Raises DTypeError."""
+    return _kernels(conv, target).shared()
+
+
+def phases(conv: Conv, target: Target) -> tuple[str, ...]:
+    """The kernels that make the result, each to be launched when the one before is done.  Raises DTypeError."""
+    return _kernels(conv, target).phases()
+
+
+def workspace(conv: Conv, target: Target) -> Size:
+    """Bytes of scratch memory that the phases share.  Raises DTypeError."""
+    return _kernels(conv, target).workspace()
+
+
+def _kernels(conv: Conv, target: Target):
+    dtype = conv.result.dtype
+    if dtype not in DTYPES or any(b.dtype is not dtype for b in conv.buffers[:3]):
+        given = ", ".join(str(b.dtype) for b in conv.buffers[:3])
+        raise DTypeError(f"no convolution of {given}; all three must be one of {', '.join(map(str, DTYPES))}")
+    if conv.kind == "weight_gradient":
+        return WeightKernels(WeightGradient.of(conv, target))
+    return GatherKernels(Gather.of(conv, target))
