@@ -144,7 +144,7 @@ def _covered_along(n: Size, window: int, stride: int, low: Size, count: Size) ->
     if stays_inside(n, window, stride, low, count):
         return constant(window, i64)
     first = iota(shape=(count,), axis=0, dtype=i64) * stride - _number(low)
-    covered: Node = minimum(first + window, _number(n)) - maximum(first, 0)
+    covered: Node = maximum(minimum(first + window, _number(n)) - maximum(first, 0), 0)
     return covered
 
 

@@ -32,8 +32,20 @@ def span(window: _S, dilation: int) -> _S:
 
 
 def fitting(n: Size, reach: Size, stride: int) -> Size:
-    """How many windows that reach over `reach` places fit among n."""
-    return dims.floordiv(dims.maximum(n - reach + stride, 0), stride)
+    """How many windows that reach over `reach` places fit among n.
+
+    Where n may be too small for one, the form is that of slices: for a stride of 1, n − min(n, reach − 1).
+    """
+    lost = reach - stride
+    return dims.floordiv(n - lost if _always_holds(n, lost) else n - dims.minimum(n, lost), stride)
+
+
+def _always_holds(n: Size, part: Size) -> bool:
+    """Whether n is at least `part` for sure."""
+    left = n - part
+    if isinstance(left, int):
+        return left >= 0
+    return all(count >= 0 and all(isinstance(atom, str) for atom in atoms) for atoms, count in left.terms)
 
 
 def stays_inside(n: Size, reach: Size, stride: int, low: Size, count: Size) -> bool:
@@ -127,11 +139,18 @@ def _windows_type(x: TensorType, *, window: tuple[int, ...], strides: tuple[int,
 
 def _windows(x: Array, *, window: tuple[int, ...], strides: tuple[int, ...], low: tuple[int, ...],
              shape: tuple[int, ...], fill: float) -> Array:
-    rank, taps = len(window), int(np.prod(window))
-    wide = np.broadcast_to(x, (*x.shape[:-2], taps, x.shape[-1]))
-    parts = cut(wide, window=window, strides=strides, dilations=(1,) * rank, low=low, counts=shape, fill=fill)
-    parts = parts.reshape(x.shape[0], *shape, taps, taps, x.shape[-1])
-    return np.ascontiguousarray(np.moveaxis(np.diagonal(parts, axis1=-3, axis2=-2), -1, -2))
+    ones = (1,) * len(window)
+    parts = [
+        cut(x[..., min(number, x.shape[-2] - 1), :], window=ones, strides=strides, dilations=ones,
+            low=_moved(low, tap), counts=shape, fill=fill).reshape(x.shape[0], *shape, x.shape[-1])
+        for number, tap in enumerate(np.ndindex(*window))
+    ]
+    return np.stack(parts, axis=-2)
+
+
+def _moved(low: Sequence[int], tap: Sequence[int]) -> list[int]:
+    """The padding before a window that consists of one tap."""
+    return [before - q for before, q in zip(low, tap, strict=True)]
 
 
 def _windows_element(node: Any, index: Sizes) -> Element:
@@ -182,11 +201,13 @@ def _unwindow_type(g: TensorType, *, window: tuple[int, ...], strides: tuple[int
 
 def _unwindow(g: Array, *, window: tuple[int, ...], strides: tuple[int, ...], low: tuple[int, ...],
               shape: tuple[int, ...]) -> Array:
-    rank, taps = len(window), g.shape[-2]
-    parts = np.zeros((*g.shape[:1 + rank], taps, taps, g.shape[-1]), g.dtype)
-    parts[..., np.arange(taps), np.arange(taps), :] = g
-    parts = parts.reshape(*g.shape[:1 + rank], *window, taps, g.shape[-1])
-    return add_back(parts, strides=strides, dilations=(1,) * rank, low=low, sizes=shape)
+    ones = (1,) * len(window)
+    parts = [
+        add_back(g[..., number, :].reshape(*g.shape[:-2], *ones, g.shape[-1]), strides=strides, dilations=ones,
+                 low=_moved(low, tap), sizes=shape)
+        for number, tap in enumerate(np.ndindex(*window))
+    ]
+    return np.stack(parts, axis=-2)
 
 
 def _unwindow_element(node: Any, index: Sizes) -> Element:
