@@ -15,8 +15,7 @@ import pytest
 from samples import Array, Case, Sizes, cases_of, distinct, with_gradients
 
 import tensorc.ops  # noqa: F401
-from tensorc.ir.kernels import memory_of
-from tensorc.ir.node import OPS, NoGradient, Op
+from tensorc.ir.node import OPS, NoGradient
 from tensorc.ops.interpret import evaluate
 from tensorc.runtime.function import Function
 
