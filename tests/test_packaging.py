@@ -34,7 +34,7 @@ LAYERS = {
     "tensorc.cli": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
     "tensorc.__main__": {"cli"},
 }
-HOLDS_MEMORY = {f"tensorc.backend.{name}" for name in ("functions", "leaves", "variables", "random")}
+HOLDS_MEMORY = {f"tensorc.backend.{name}" for name in ("functions", "leaves", "sparse_leaves", "variables", "random")}
 
 
 def source_files() -> list[Path]:

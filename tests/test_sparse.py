@@ -150,8 +150,9 @@ class TestVariables:
     def test_is_what_it_says(self):
         v = K.variable(matrix(), name="v")
         x = K.placeholder((None, 3), sparse=True)
-        assert K.is_sparse(v) and K.is_variable(v) and K.is_tensor(v) and not K.is_placeholder(v)
-        assert K.is_sparse(x) and K.is_placeholder(x) and not K.is_variable(x)
+        questions = K.is_sparse, K.is_tensor, K.is_variable, K.is_placeholder
+        assert [asked(v) for asked in questions] == [True, True, True, False]
+        assert [asked(x) for asked in questions] == [True, True, False, True]
         assert K.int_shape(v) == (ROWS, COLUMNS)
         assert (K.int_shape(x), K.ndim(x), K.dtype(x)) == ((None, 3), 2, "float32")
         assert not K.is_sparse(K.to_dense(v))

@@ -9,8 +9,9 @@ import numpy as np
 
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
 from tensorc.backend.provenance import provenance, public
-from tensorc.backend.sparse import SparseLeaf, SparseTensor, SparseVariable, dense_node
-from tensorc.backend.sparse import cells as sparse_cells
+from tensorc.backend.sparse import SparseTensor, dense_node
+from tensorc.backend.sparse_leaves import SparseLeaf, SparseVariable
+from tensorc.backend.sparse_leaves import cells as sparse_cells
 from tensorc.backend.tensor import Tensor, tensor
 from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
 from tensorc.errors import ArgumentError

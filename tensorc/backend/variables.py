@@ -14,9 +14,10 @@ from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, strea
 from tensorc.backend.names import identifier, serial, unique_name
 from tensorc.backend.provenance import public
 from tensorc.backend.sizes import as_sizes, known_sizes, size_node, sizes_node
-from tensorc.backend.sparse import SparsePlaceholder, SparseTensor, SparseVariable, dense_node
+from tensorc.backend.sparse import SparseTensor, dense_node
 from tensorc.backend.sparse import cast as cast_sparse
-from tensorc.backend.sparse import cells as sparse_cells
+from tensorc.backend.sparse_leaves import SparsePlaceholder, SparseVariable
+from tensorc.backend.sparse_leaves import cells as sparse_cells
 from tensorc.backend.tensor import Tensor
 from tensorc.backend.updates import updates_behind
 from tensorc.errors import ArgumentError, ShapeError
