@@ -112,6 +112,7 @@ def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str
     if isinstance(kernel, ir.Kernel):
         texts[kernel.name] = emit(verify(kernel), target)
         return [Launch(kernel.name, where, sizes)]
+    assert isinstance(kernel, ir.Matmul)
     texts.update(matmul.shared(kernel, target))
     texts[kernel.name] = matmul.emit_matmul(kernel, target)
     if kernel.epilogue is not None:

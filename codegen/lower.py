@@ -22,6 +22,13 @@ from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Wher
 from tensorc.ops.gather import inside
 
 
+CONVOLUTIONS: dict[str, ir.ConvKind] = {
+    "conv": "forward",
+    "conv_input_gradient": "input_gradient",
+    "conv_weight_gradient": "weight_gradient",
+}
+
+
 @dataclass(frozen=True)
 class Scratch:
     """Memory that one launch needs for itself."""
@@ -34,17 +41,19 @@ class Scratch:
 class Lowered:
     """A kernel and, for each of its buffers, where that lives."""
 
-    kernel: ir.Kernel | ir.Matmul
+    kernel: ir.Kernel | ir.Matmul | ir.Conv
     operands: tuple[Place | Scratch, ...]
 
 
 def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
     """The kernels of a group in order; `names` are the nodes' names in the graph's text, used for its buffers."""
     lowering = _Lowering(group, names)
-    kernels: list[ir.Kernel | ir.Matmul]
+    kernels: list[ir.Kernel | ir.Matmul | ir.Conv]
     match group.kind:
         case "matmul":
             kernels = [lowering.matmul()]
+        case "conv":
+            kernels = [lowering.conv()]
         case "scatter":
             kernels = [*lowering.scatter()]
         case "sparse":
@@ -250,6 +259,17 @@ class _Lowering:
             epilogue = ir.Kernel(epilogue.name, tuple(sizes), buffers, grid, epilogue.body)
         return ir.Matmul(group.name, tuple(sizes), buffers, product.shape[:-2], m, n, k,
                          product.transpose_a, product.transpose_b, epilogue)
+
+    def conv(self) -> ir.Conv:
+        """A convolution or one of its gradients."""
+        (node,) = self.group.outputs
+        first, second = (self.loads[a] for a in node.args)
+        if first == second:
+            second = self.buffer(second, node.args[1], self.operands[first], "in")
+        buffers = tuple(self.buffers[name] for name in (first, second, *self.stores))
+        sizes = {s for size in (*node.low, node.groups) for s in dims.symbols(size)} | set(_size_names(buffers, (), ()))
+        return ir.Conv(CONVOLUTIONS[node.op.name], self.group.name, tuple(sorted(sizes)), buffers,
+                       node.strides, node.dilations, node.low, node.groups)
 
     def product_buffer(self, product: Node) -> str:
         """Where the bare product goes: its own place, or over a result of the epilogue, or memory of the launch."""

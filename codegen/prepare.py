@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tensorc.codegen import loopir as ir
+from tensorc.codegen.convolution import conv_loops
 from tensorc.codegen.keep import keep_values
 from tensorc.codegen.lower import Lowered, Scratch
 from tensorc.codegen.share import share_values
@@ -26,6 +27,8 @@ def prepare(lowered: Lowered) -> list[Lowered]:
     kernel = lowered.kernel
     if isinstance(kernel, ir.Matmul):
         return [lowered]
+    if isinstance(kernel, ir.Conv):
+        kernel = conv_loops(kernel)
     where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
     kernel = collapse(keep_values(share_values(merge_loops(kernel))))
     return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)

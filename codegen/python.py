@@ -20,6 +20,7 @@ import numpy as np
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen import scalars_numpy
+from tensorc.codegen.convolution import conv_loops
 from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.transform import matmul_loops
 from tensorc.ir import dims
@@ -40,13 +41,15 @@ COMBINE = {
 }
 
 
-def oracle(k: ir.Kernel | ir.Matmul) -> Callable[..., None]:
+def oracle(k: ir.Kernel | ir.Matmul | ir.Conv) -> Callable[..., None]:
     """The kernel as a function of its buffers and sizes, in their order; arrays have the shapes of the buffers.
 
     Raises IndexError, from the function, for an access outside a buffer.
     """
     if isinstance(k, ir.Matmul):
-        return _matmul_oracle(k)
+        return _with_epilogue(matmul_loops(k), k.epilogue)
+    if isinstance(k, ir.Conv):
+        return _with_epilogue(conv_loops(k), k.epilogue)
     names: dict[str, Any] = {"np": np, "scalars_numpy": scalars_numpy, "at": at, "better": better, "bcast": bcast}
     exec(text(k), names)
     run: Callable[..., None] = names[spelled(k.name)]
@@ -181,13 +184,11 @@ class _Writer:
                 return f"{self.expr(arg)}.astype('{dtype.name}')"
 
 
-def _matmul_oracle(mm: ir.Matmul) -> Callable[..., None]:
-    product = oracle(matmul_loops(mm))
-    epilogue = oracle(mm.epilogue) if mm.epilogue is not None else None
+def _with_epilogue(product: ir.Kernel, epilogue: ir.Kernel | None) -> Callable[..., None]:
+    steps = [oracle(product)] if epilogue is None else [oracle(product), oracle(epilogue)]
 
     def run(*args: Any) -> None:
-        product(*args)
-        if epilogue is not None:
-            epilogue(*args)
+        for step in steps:
+            step(*args)
 
     return run
