@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.moves import Move, Moves
 from tensorc.codegen.scalars import SCALARS
+from tensorc.ir.dims import Size
 
 BLOCK = 16384
 """Iterations of an elementwise kernel in one unit of work: 64 KiB of float32."""
@@ -56,8 +57,8 @@ class Schedule:
         return ", ".join([*parts, f"tile {self.tile}"] if self.tile else parts)
 
 
-def schedule(k: ir.Kernel, bits: int) -> Schedule:
-    """The schedule of a kernel for vectors of `bits` bits."""
+def schedule(k: ir.Kernel, bits: int, registers: int = 16) -> Schedule:
+    """The schedule of a kernel for vectors of `bits` bits in so many registers."""
     moves = Moves(k)
     votes, inner = _votes(k, moves)
     grid = [var for var, extent in k.grid if extent != 1 and moves.lanes_over_grid(var)]
@@ -65,27 +66,29 @@ def schedule(k: ir.Kernel, bits: int) -> Schedule:
 
     loops = [loop for loop, around in inner if moves.lanes_over_loop(loop, around)]
     if loops and (best is None or sum(votes[loop.var] for loop in loops) > votes[best]):
-        chosen = tuple((loop.var, _loop_unroll(loop, moves)) for loop in loops if votes[loop.var] >= 0)
+        chosen = [loop for loop in loops if votes[loop.var] >= 0]
         if chosen:
-            return Schedule(None, chosen, None, lanes(k, moves, bits, [var for var, _ in chosen]))
+            width = lanes(k, moves, bits, [loop.var for loop in chosen])
+            return Schedule(None, tuple((loop.var, _loop_unroll(loop, moves, width)) for loop in chosen), None, width)
     if best is None:
         return Schedule(None, (), None, 1)
 
     width = lanes(k, moves, bits, [best])
-    dear = cost(k.body) > DEAR
+    extent = dict(k.grid)[best]
+    total = cost(k.body)
     if inner:
         accumulators = max((len(ir.fed(loop)) for loop, _ in inner), default=1)
-        unroll = max(1, (4 if dear else 16) // max(accumulators, len(inner))) if accumulators else 4
-        extent = dict(k.grid)[best]
-        if isinstance(extent, int):
-            unroll = max(1, min(unroll, -(-extent // width)))
+        many = 4 if total > DEAR else registers // 2
+        unroll = max(1, many // max(accumulators, len(inner))) if accumulators else 4
+        unroll = _at_most(unroll, extent, width, rest=True)
         return Schedule(best, (), None, width, unroll, width * unroll)
 
-    stream = 0 if dear else STREAM
+    stream = 0 if total > DEAR else STREAM
     tile = _tile(k, moves, best, grid)
     if tile is not None:
         return Schedule(best, (), tile, width, width, TILE_BLOCK, stream)
-    return Schedule(best, (), None, width, 2 if cost(k.body) > 2 * DEAR else 4, BLOCK, stream)
+    unroll = 4 if total <= DEAR else 2 if total <= 4 * DEAR else 1
+    return Schedule(best, (), None, width, _at_most(unroll, extent, width), BLOCK, stream)
 
 
 def box_schedule(k: ir.Kernel, bits: int) -> Schedule:
@@ -133,16 +136,25 @@ def _innermost(body: ir.Body, around: tuple[ir.For, ...]) -> list[tuple[ir.For, 
     return found
 
 
-def _loop_unroll(loop: ir.For, moves: Moves) -> int:
-    """Vectors at a time: many to hide the latency of a cheap reduction, few where a dear body needs the registers.
+def _loop_unroll(loop: ir.For, moves: Moves, width: int) -> int:
+    """Vectors at a time: many to hide the latency of a cheap reduction, few where a dear body fills the processor.
 
     A trip count that is data, that of a sparse row, is taken for a short one.
     """
+    total = cost(loop.body)
     if any(isinstance(s, ir.Scan) for s in loop.body) or moves.is_data(loop.extent):
         return 1
     if any(isinstance(s, ir.Accum) and len(s.values) == 2 for s in loop.body):
-        return 4
-    return 8 if cost(loop.body) <= 2 and ir.fed(loop) else 4
+        return _at_most(4, loop.extent, width)
+    cheap = total <= 2 and ir.fed(loop)
+    return _at_most(8 if cheap else 4 if total <= 2 * DEAR else 2, loop.extent, width)
+
+
+def _at_most(unroll: int, extent: Size, width: int, rest: bool = False) -> int:
+    """No more vectors at a time than an extent fills, or than it touches with its rest."""
+    if not isinstance(extent, int):
+        return unroll
+    return max(1, min(unroll, (extent + (width - 1 if rest else 0)) // width))
 
 
 def _tile(k: ir.Kernel, moves: Moves, vector: str, grid: Sequence[str]) -> str | None:

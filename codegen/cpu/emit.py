@@ -34,7 +34,7 @@ UNKNOWN_EXTENT = 16
 
 def emit(k: ir.Kernel, target: Target, how: Schedule | None = None) -> str:
     """The functions @NAME, @NAME_units and @NAME_work of a verified kernel; `how` replaces its default schedule."""
-    how = how or schedule(k, target.bits)
+    how = how or schedule(k, target.bits, target.registers)
     return "\n".join([
         _Emitter(k, target, how).units_function(),
         _entry_function(k),
@@ -87,13 +87,19 @@ def _units(k: ir.Kernel, how: Schedule) -> dict[str, Size]:
 
 
 class _Emitter(Control):
-    """The functions that run a kernel."""
+    """The functions that run a kernel.
+
+    Attributes:
+        past_caches: whether there is code that writes past the caches.
+    """
+
+    past_caches = False
 
     def units_function(self) -> str:
         """@NAME_body: a loop over units."""
         self._start()
         self.loop("%lo", "%hi", 1, self._unit)
-        if self._streams_of_body():
+        if self.past_caches:
             self.line("  fence seq_cst")  # what went past the caches is not ordered by the launch's own atomics
         self.line("  ret void")
         return self._function(f"{self.k.name}_body", ["i64 %lo", "i64 %hi"])
@@ -127,7 +133,7 @@ class _Emitter(Control):
 
     def _function(self, name: str, arguments: Sequence[str]) -> str:
         given = ", ".join([*arguments, *_buffer_parameters(self.k), *(f"i64 %s_{n}" for n in self.k.sizes)])
-        return f"define internal void @{name}({given}) {{\n{flatten(self.lines)}\n}}\n"
+        return f"define internal void @{name}({given}) alwaysinline {{\n{flatten(self.lines)}\n}}\n"
 
     # -- units
 
@@ -172,10 +178,17 @@ class _Emitter(Control):
         def lanes() -> None:
             stream = self._stream(vector, low)
             self.lane_loop(
-                vector, low, high, self.schedule.unroll, lambda: self.block(rest), together, tile, stream
+                vector, low, high, self.schedule.unroll, lambda: self.block(rest),
+                total=self._total(), together=together, tile=tile, stream=stream,
             )
 
         self.block_then(steady, lanes)
+
+    def _total(self) -> Size | None:
+        """The extent of the vectorised grid variable, if its units begin at multiples of what is done at once."""
+        how = self.schedule
+        at_once = how.width * (1 if how.tile else how.unroll)
+        return dict(self.k.grid)[how.vector] if how.vector is not None and how.block % at_once == 0 else None
 
     def _streams_of_body(self) -> list[ir.Store]:
         """The stores that may go past the caches."""
@@ -190,13 +203,15 @@ class _Emitter(Control):
     def _stream(self, vector: str, low: Known) -> str | None:
         """An i1: the outputs are too large to keep in the caches, and this unit fills whole lines of them."""
         stores = self._streams_of_body()
-        if not stores:
-            return None
+        buffers = [self.buffers[s.buffer] for s in stores]
         total: Size = 0
-        places: list[str] = []
-        for s in stores:
-            b = self.buffers[s.buffer]
+        for b in buffers:
             total = total + dims.product(b.shape) * b.dtype.size
+        if not stores or isinstance(total, int) and total <= self.schedule.stream:
+            return None
+
+        places: list[str] = []
+        for s, b in zip(stores, buffers, strict=True):
             with self.scope({vector: low}):
                 p = self.pointer(b, self.moves.offset(s))
                 places.append(self.let(f"ptrtoint ptr {p} to i64"))
@@ -207,6 +222,7 @@ class _Emitter(Control):
         for place in places[1:]:
             bits = self.let(f"or i64 {bits}, {place}")
         aligned = self.let(f"icmp eq i64 {self.let(f'and i64 {bits}, 63')}, 0")
+        self.past_caches = True
         much = self.let(f"icmp sgt i64 {self.size(total)}, {self.schedule.stream}")
         return self.let(f"and i1 {aligned}, {much}")
 
@@ -243,7 +259,7 @@ def _box_entry(k: ir.Kernel, batch: Sequence[str]) -> str:
 
 def _count_function(name: str, k: ir.Kernel, count: Size) -> str:
     """A function of the sizes alone."""
-    lines = [f"define internal i64 @{name}(ptr %sizes) {{", *_load_sizes(k)]
+    lines = [f"define internal i64 @{name}(ptr %sizes) alwaysinline {{", *_load_sizes(k)]
     value = SizeArithmetic(lines.append, {n: f"%s_{n}" for n in k.sizes}).value(count)
     return "\n".join([*lines, f"  ret i64 {value}", "}\n"])
 

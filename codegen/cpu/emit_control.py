@@ -11,10 +11,15 @@ from tensorc.codegen.cpu.emit_sizes import Entry
 from tensorc.codegen.cpu.emit_text import Known
 from tensorc.codegen.cpu.emit_values import Region, Value
 from tensorc.ir import dims
+from tensorc.ir.dims import Size
 from tensorc.ir.types import i64
 
 FEW = 4
-"""A tail of more than 1/FEW of the unrolled vectors runs as all of them under masks, a shorter one vector by vector."""
+"""A tail of more than 1/FEW of the unrolled vectors runs as all of them under masks, a shorter one vector by vector.
+
+All of a known extent of less than FEW vectors runs under masks: code for whole vectors too would take longer to compile
+than it saves.
+"""
 
 
 class Control(Accumulators):
@@ -62,7 +67,7 @@ class Control(Accumulators):
         if not never_negative(s.extent, self.signed):
             extent = self.higher(extent, 0)
         if s.var in self.loops:
-            self.lane_loop(s.var, 0, extent, self.loops[s.var], lambda: self.block(s.body))
+            self.lane_loop(s.var, 0, extent, self.loops[s.var], lambda: self.block(s.body), total=s.extent)
             return
 
         entry = Entry(self.slot(), frozenset(self.env))
@@ -80,6 +85,8 @@ class Control(Accumulators):
         high: Known,
         unroll: int,
         body: Callable[[], None],
+        *,
+        total: Size | None = None,
         together: bool = False,
         tile: tuple[str, Known] | None = None,
         stream: str | None = None,
@@ -87,6 +94,7 @@ class Control(Accumulators):
         """body for var from low to high, lanes and unrolled vectors at a time.
 
         Args:
+            total: the extent of var, where low is a multiple of the unrolled vectors: known, it tells of the tail.
             together: the body has loops of its own: a tail keeps the unrolled vectors, to run through them once.
             tile: the second variable of a transpose, and how many of its iterations are left.
             stream: an i1 that says to write past the caches, or None for no such code.
@@ -106,8 +114,13 @@ class Control(Accumulators):
 
             return iterate
 
-        whole = self.add(low, self.mul(self.divide(self.sub(high, low), at_once), at_once))
-        if tile is not None:
+        left = total % at_once if isinstance(total, int) else None
+        whole = high
+        if isinstance(total, int) and total < FEW * width and total % width:
+            whole = low
+        elif left != 0:
+            whole = self.add(low, self.mul(self.divide(self.sub(high, low), at_once), at_once))
+        if tile is not None and not self._is_multiple(dict(self.k.grid)[tile[0]], width):
             full = self.let(f"icmp sge i64 {tile[1]}, {width}")
             whole = self.choose(full, whole, low)
         start = low
@@ -120,13 +133,21 @@ class Control(Accumulators):
             return
         if tile is not None:
             self.loop(whole, high, width, run(unroll, masked=True))
-        elif together and unroll > 1:
+        elif not together or unroll == 1:
+            self.loop(whole, high, width, run(1, masked=left is None or left % width > 0))
+        elif left is not None:
+            copies = unroll if left > at_once // FEW else 1
+            self.loop(whole, high, width * copies, run(copies, masked=left % (width * copies) > 0))
+        else:
             many = self.let(f"icmp sgt i64 {self.sub(high, whole)}, {at_once // FEW}")
             middle = self.choose(many, high, whole)
             self.loop(whole, middle, at_once, run(unroll, masked=True))
             self.loop(middle, high, width, run(1, masked=True))
-        else:
-            self.loop(whole, high, width, run(1, masked=True))
+
+    @staticmethod
+    def _is_multiple(size: Size, of: int) -> bool:
+        """Whether a size is known to leave no rest."""
+        return isinstance(size, int) and size % of == 0
 
     def _masks(self, left: Known, copies: int, tile: tuple[str, Known] | None) -> list[str]:
         """The lanes of each copy before the end; in a tile, those of the rows before its end."""

@@ -13,6 +13,9 @@ import llvmlite.binding as llvm
 
 AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 
+SKIPPED = ("-disable-lsr", "-disable-post-ra")
+"""LLVM's options that switch passes off."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -73,6 +76,11 @@ class Target:
         version = ".".join(map(str, llvm.llvm_version_info))
         return f"{self.triple} {self.cpu} {self.features} llvm-{version}"
 
+    @property
+    def registers(self) -> int:
+        """How many vector registers there are."""
+        return 32 if self.bits == 512 or self.architecture == "aarch64" else 16
+
     def lanes(self, size: int) -> int:
         """How many elements of `size` bytes a vector register holds."""
         return self.bits // (8 * size)
@@ -87,16 +95,19 @@ class Target:
 
 @contextmanager
 def quick_code_generation() -> Iterator[None]:
-    """Code generation without loop strength reduction, inside the `with` only.
+    """Code generation without loop strength reduction and a second scheduling, inside the `with` only.
 
-    Explicitly vectorised loops gain nothing from it, and it takes a third of the time.  LLVM's options belong
-    to the whole process, so the option is put back for others who use LLVM, Numba among them.
+    Explicitly vectorised loops gain nothing from the first, which takes a third of the time, and processors that
+    reorder instructions nothing from the other, which takes a tenth.  LLVM's options belong to the whole process, so
+    they are put back for others who use LLVM, Numba among them.
     """
-    llvm.set_option("tensorc", "-disable-lsr=true")
+    for option in SKIPPED:
+        llvm.set_option("tensorc", f"{option}=true")
     try:
         yield
     finally:
-        llvm.set_option("tensorc", "-disable-lsr=false")
+        for option in SKIPPED:
+            llvm.set_option("tensorc", f"{option}=false")
 
 
 @functools.cache
