@@ -328,7 +328,7 @@ class _Lowering:
 
     def load(self, node: Node, index: tuple[Size, ...], tests: Tests, scope: _Scope) -> ir.Expr:
         """An element from memory; half precision is widened."""
-        where = self.all_hold(tests, scope) if tests else None
+        where = self.all_hold(tests) if tests else None
         buffer = self.loads[node]
         expr: ir.Expr = ir.Load(buffer, index, node.dtype, where)
         return ir.Cast(self.bind(expr, scope), f32) if node.dtype is f16 else expr
@@ -369,19 +369,18 @@ class _Lowering:
         assert isinstance(value, ir.Var)
         return dims.symbol(value.name)
 
-    def all_hold(self, tests: Tests, scope: _Scope) -> ir.Expr:
+    def all_hold(self, tests: Tests) -> ir.Expr:
         """Do all the tests come out as they should: a bool variable."""
-        key = "all", tests
-        for open_scope in reversed(self.scopes):
-            if key in open_scope.known:
-                return open_scope.known[key]
+        scope = self.scope_of(s for t in tests for s in t.sizes)
+        if ("all", tests) in scope.known:
+            return scope.known["all", tests]
         result: ir.Expr | None = None
         for test in tests:
             one = self.holds(test.bounds)
             one = one if test.holds else ir.Call("not", (one,), boolean)
             result = one if result is None else ir.Call("and", (result, one), boolean)
         assert result is not None
-        scope.known[key] = bound = self.bind(result, scope)
+        scope.known["all", tests] = bound = self.bind(result, scope)
         return bound
 
     def holds(self, bounds: tuple[Bound, ...]) -> ir.Expr:
