@@ -98,9 +98,18 @@ GROUPS = {
     "half_precision": """
         graph g(x: f16[n,6])
           %0 = exp(x)
-          %1 = sum(%0) {axes=[1], keepdims=true}
-          %2 = div(%0, %1)
+          %1 = max(%0) {axes=[1], keepdims=true}
+          %2 = sub(%0, %1)
           return %2
+    """,
+    "reduced_pieces": """
+        graph g(x: bool[3,n], y: bool[3,1], z: bool[3])
+          %0 = logical_not(z)
+          %1 = reshape(%0) {shape=[3,1]}
+          %2 = logical_and(y, %1)
+          %3 = concatenate(x, %2, x, y) {axis=1}
+          %4 = any(%3) {axes=[0], keepdims=false}
+          return %4
     """,
     "transposed": """
         graph g(x: f32[n,m], y: f32[m,n])
