@@ -70,10 +70,10 @@ def assemble(graph: Graph, target: Target) -> Assembly:
 
 
 def _checks(graph: Graph) -> tuple[int, ...]:
-    """The externals that hold what checks have found."""
+    """The externals that hold where checks have found something: the outputs before those of the checks."""
     assert graph.plan is not None
     first = len(graph.params) + len(graph.plan.constants)
-    return tuple(i for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
+    return tuple(i - 1 for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
 
 
 class _Places:

@@ -1,11 +1,13 @@
 """What a run does besides computing: it prints, and refuses indices that are outside their axis.
 
-Both are further outputs of a program, `print` and `check` nodes behind those that the user asked for.  The program
-leaves variables alone where a check has found something; what it found is told here.
+Both are further outputs of a program, behind those that the user asked for: `print` nodes, and of each check the place
+of the first offending index and a `check` node, that index.  Where there is one the program leaves variables alone, and
+it is told here.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -49,16 +51,17 @@ def with_effects(graph: Graph) -> Graph:
                 lines[done[node]] = tuple(dict.fromkeys((*lines.get(done[node], ()), *lines[node])))
 
     roots = [done[root] for root in graph.roots]
-    checks: dict[tuple[Node, Size], Node] = {}
+    checks: dict[tuple[Node, Size], tuple[Node, Node]] = {}
     for node in postorder(roots):
         if node.op.name in READERS:
             bound = READERS[node.op.name](node)
             if (node.indices, bound) not in checks and not _surely_inside(node.indices, bound):
                 made = checks[node.indices, bound] = check_inside(node.indices, bound)
-                lines.setdefault(made, lines.get(node, ()))
+                for each in made:
+                    lines.setdefault(each, lines.get(node, ()))
 
     whole = graph.with_roots(roots, lines)
-    return replace(whole, outputs=(*whole.outputs, *prints, *checks.values()))
+    return replace(whole, outputs=(*whole.outputs, *prints, *itertools.chain.from_iterable(checks.values())))
 
 
 def _surely_inside(indices: Node, bound: Size) -> bool:
@@ -96,8 +99,8 @@ class Effects:
         Raises: IndexRangeError where an index was outside its axis.
         """
         for i, node in self._checks:
-            if results[i][0] != NONE:
-                raise IndexRangeError(self._complaint(node, int(results[i][0]), int(results[i][1]), sizes))
+            if results[i - 1] != NONE:
+                raise IndexRangeError(self._complaint(node, int(results[i - 1]), int(results[i]), sizes))
         for i, message in self._prints:
             print(f"{message} {shown(results[i])}")
         return results[:self._outputs]

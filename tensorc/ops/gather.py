@@ -117,6 +117,11 @@ scatter_add = defop(
 
 # What becomes of an index that is outside.
 
+def _outside_type(indices: TensorType, *, size: Size) -> TensorType:
+    _indices(indices)
+    return TensorType(i64, ())
+
+
 def _outside(indices: NDArray[Any], *, size: int) -> NDArray[Any]:
     found = np.flatnonzero((indices < 0) | (indices >= size))
     return np.asarray(found[0] if len(found) else NONE, np.int64)
@@ -137,7 +142,7 @@ def _outside_expansion(node: Any) -> Node:
 outside = defop(
     "outside",
     doc="The place of the first of some indices that is not 0 … size − 1; the largest int64 where there is none.",
-    infer=lambda indices, *, size: TensorType(i64, ()),
+    infer=_outside_type,
     reference=_outside,
     gradient=NoGradient("it counts"),
     expand=_outside_expansion,
@@ -145,23 +150,26 @@ outside = defop(
 )
 
 
+def _check_type(indices: TensorType, first: TensorType, *, size: Size) -> TensorType:
+    _indices(indices)
+    return TensorType(i64, ())
+
+
 def _check(indices: NDArray[Any], first: NDArray[Any], *, size: int) -> NDArray[Any]:
-    offending = indices[min(int(first), len(indices) - 1)] if len(indices) else 0
-    return np.array([first, offending], np.int64)
+    return np.asarray(indices[min(int(first), len(indices) - 1)] if len(indices) else 0, np.int64)
 
 
 def _check_element(node: Any, index: Index) -> Element:
     n = node.indices.shape[0]
-    first = At(1, ())
-    offending = Compute("cast", (At(0, (inside(first, n),)),), i64)
-    return Where((Bound(index[0], 0, 1),), first, Where((Bound(n, 1, n + 1),), offending, Fill(0)))
+    offending = Compute("cast", (At(0, (inside(At(1, ()), n),)),), i64)
+    return Where((Bound(n, 1, n + 1),), offending, Fill(0))
 
 
 check = defop(
     "check",
-    doc="What the runtime looks at: the place of the first index that is outside, and that index.  Variables are "
-        "written after all checks, if none has found anything.",
-    infer=lambda indices, first, *, size: TensorType(i64, (2,)),
+    doc="The index at the first place where one is outside, for the runtime to tell.  Variables are written after all "
+        "checks, and not at all where one has found something.",
+    infer=_check_type,
     reference=_check,
     gradient=NoGradient("no value depends on it"),
     index=_check_element,
@@ -170,8 +178,8 @@ check = defop(
 )
 
 
-def check_inside(indices: Node, bound: Size) -> Node:
-    """The `check` that indices are 0 … bound − 1; it reads them flat."""
+def check_inside(indices: Node, bound: Size) -> tuple[Node, Node]:
+    """The place of the first index that is not 0 … bound − 1, among the indices laid flat, and its `check`."""
     flat = reshape(indices, shape=(indices.type.count,))
-    node: Node = check(flat, outside(flat, size=bound), size=bound)
-    return node
+    first = outside(flat, size=bound)
+    return first, check(flat, first, size=bound)
