@@ -26,9 +26,7 @@ from tensorc.ops.define import defop
 from tensorc.ops.elementwise import numbers
 from tensorc.ops.infer import agree, same_dtype, show_shape
 from tensorc.ops.sample import Sample, sample
-from tensorc.ops.windows import Array, Sizes, add_back, check_counts, check_geometry, cut
-
-Ints = tuple[int, ...]
+from tensorc.ops.windows import Array, Ints, Sizes, add_back, check_counts, check_geometry, cut
 
 
 def _sample(first: str, second: str, shape: Ints, **geometry: Any) -> Sample:

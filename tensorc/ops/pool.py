@@ -20,9 +20,7 @@ from tensorc.ops.elementwise import cast, eq, floats, maximum, minimum, numbers,
 from tensorc.ops.reduce import argmax, cast_unless, max, sum
 from tensorc.ops.sample import sample
 from tensorc.ops.shape import broadcast, iota, reshape, size
-from tensorc.ops.windows import Array, Sizes, check_counts, check_geometry, cut, stays_inside, unwindow, windows
-
-Ints = tuple[int, ...]
+from tensorc.ops.windows import Array, Ints, Sizes, check_counts, check_geometry, cut, stays_inside, unwindow, windows
 
 
 def _pooled(x: TensorType, window: Ints, strides: Ints, low: Sizes, shape: Sizes) -> TensorType:

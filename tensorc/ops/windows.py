@@ -6,6 +6,7 @@ axis; the places outside the tensor are padding.  Pooling and convolution are ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from tensorc.ops.infer import agree, show_shape
 from tensorc.ops.sample import sample
 
 Array = NDArray[Any]
+Ints = tuple[int, ...]
 Sizes = tuple[Size, ...]
 _S = TypeVar("_S", Size, int)
 
@@ -109,43 +111,43 @@ def add_back(g: Array, *, strides: Sequence[int], dilations: Sequence[int], low:
 
 
 # The elements of windows, by index.
+#
+# A place s is read by the windows that stand at (s + low) // stride − j, for j = 0 … ceil(window / stride) − 1, and by
+# the j-th of them with its tap q = (s + low) % stride + j·stride.  The other way round, j = q // stride.
 
-def _tap(number: Size, window: Sequence[int]) -> list[Size]:
-    """Where in the window its element of that number lies, in row-major order."""
+def readers(window: Sequence[int], strides: Sequence[int]) -> Ints:
+    """How many windows may read one place, along each axis."""
+    return tuple(-(-taps // stride) for taps, stride in zip(window, strides, strict=True))
+
+
+def _digits(number: Size, extents: Sequence[int]) -> list[Size]:
+    """The coordinates of an element of that number among `extents`, in row-major order."""
     found: list[Size] = []
-    for extent in reversed(window):
+    for extent in reversed(extents[1:]):
         found.append(dims.mod(number, extent))
         number = dims.floordiv(number, extent)
-    return found[::-1]
+    return [number, *reversed(found)]
 
 
-def _check_windows(x: TensorType, window: Sequence[int], strides: Sequence[int], low: Sizes, shape: Sizes) -> int:
-    """How many elements a window has."""
+def _number(digits: Sequence[Size], extents: Sequence[int]) -> Size:
+    """The inverse of `_digits`."""
+    number, *rest = digits
+    for digit, extent in zip(rest, extents[1:], strict=True):
+        number = number * extent + digit
+    return number
+
+
+def _reader(tap: Sequence[Size], window: Ints, strides: Ints) -> Size:
+    """The number, among the windows that may read a place, of the one that reads it with this tap."""
+    return _number([q // stride for q, stride in zip(tap, strides, strict=True)], readers(window, strides))
+
+
+def _check_windows(x: TensorType, window: Ints, strides: Ints, low: Sizes, shape: Sizes) -> None:
+    """Raises ShapeError unless windows, strides and sizes fit a tensor with an axis between space and channels."""
     check_geometry(x.rank - 3, strides, window, low, shape)
     check_counts(*shape)
-    taps = dims.product(window)
-    if not isinstance(taps, int) or taps < 1:
-        raise ShapeError(f"a window has one element or more along each axis, not {tuple(window)}")
-    return taps
-
-
-def _windows_type(x: TensorType, *, window: tuple[int, ...], strides: tuple[int, ...], low: Sizes, shape: Sizes,
-                  fill: float) -> TensorType:
-    taps = _check_windows(x, window, strides, low, shape)
-    if x.shape[-2] not in (1, taps):
-        raise ShapeError(f"the last axis but one of {show_shape(x.shape)} is neither 1 nor the {taps} of the window")
-    return x.with_shape((x.shape[0], *shape, taps, x.shape[-1]))
-
-
-def _windows(x: Array, *, window: tuple[int, ...], strides: tuple[int, ...], low: tuple[int, ...],
-             shape: tuple[int, ...], fill: float) -> Array:
-    ones = (1,) * len(window)
-    parts = [
-        cut(x[..., min(number, x.shape[-2] - 1), :], window=ones, strides=strides, dilations=ones,
-            low=_moved(low, tap), counts=shape, fill=fill).reshape(x.shape[0], *shape, x.shape[-1])
-        for number, tap in enumerate(np.ndindex(*window))
-    ]
-    return np.stack(parts, axis=-2)
+    if min(window) < 1:
+        raise ShapeError(f"a window has one element or more along each axis, not {window}")
 
 
 def _moved(low: Sequence[int], tap: Sequence[int]) -> list[int]:
@@ -153,17 +155,38 @@ def _moved(low: Sequence[int], tap: Sequence[int]) -> list[int]:
     return [before - q for before, q in zip(low, tap, strict=True)]
 
 
+def _windows_type(x: TensorType, *, window: Ints, strides: Ints, low: Sizes, shape: Sizes, fill: float) -> TensorType:
+    _check_windows(x, window, strides, low, shape)
+    parts = math.prod(readers(window, strides))
+    if x.shape[-2] not in (1, parts):
+        raise ShapeError(f"the last axis but one of {show_shape(x.shape)} is neither 1 nor the {parts} windows "
+                         "that may read a place")
+    return x.with_shape((x.shape[0], *shape, math.prod(window), x.shape[-1]))
+
+
+def _windows(x: Array, *, window: Ints, strides: Ints, low: Ints, shape: Ints, fill: float) -> Array:
+    ones = (1,) * len(window)
+    parts = []
+    for tap in np.ndindex(*window):
+        part = x[..., 0 if x.shape[-2] == 1 else dims.evaluate(_reader(tap, window, strides), {}), :]
+        alone = cut(part, window=ones, strides=strides, dilations=ones, low=_moved(low, tap), counts=shape, fill=fill)
+        parts.append(alone.reshape(x.shape[0], *shape, x.shape[-1]))
+    return np.stack(parts, axis=-2)
+
+
 def _windows_element(node: Any, index: Sizes) -> Element:
-    batch, *at, tap, channel = index
+    batch, *at, number, channel = index
+    tap = _digits(number, node.window)
     bounds: list[Bound] = []
     places: list[Size] = []
-    for axis, (p, q) in enumerate(zip(at, _tap(tap, node.window), strict=True)):
+    for axis, (p, q) in enumerate(zip(at, tap, strict=True)):
         n, reach, stride, low = node.x.shape[axis + 1], node.window[axis], node.strides[axis], node.low[axis]
         place = p * stride + q - low
         if not stays_inside(n, reach, stride, low, node.attrs["shape"][axis]):
             bounds.append(Bound(place, 0, n))
         places.append(place)
-    element = At(0, (batch, *places, 0 if node.x.shape[-2] == 1 else tap, channel))
+    part = 0 if node.x.shape[-2] == 1 else _reader(tap, node.window, node.strides)
+    element = At(0, (batch, *places, part, channel))
     return Where(tuple(bounds), element, Fill(node.fill)) if bounds else element
 
 
@@ -174,8 +197,9 @@ def _windows_gradient(node: Any, g: Any) -> list[Node | None]:
 
 windows: Op = defop(
     "windows",
-    doc="The elements in each window: [b, *s, 1, c] → [b, *shape, taps, c], each tap an element of the window in "
-        "row-major order.  Of [b, *s, taps, c] each tap is taken from its own part.  The padding is `fill`.",
+    doc="The elements in each window: [b, *s, 1, c] → [b, *shape, taps, c], the elements of a window in row-major "
+        "order; in the padding `fill`.  Of [b, *s, r, c] each of the r windows that may read a place reads its own "
+        "part.",
     infer=_windows_type,
     reference=_windows,
     gradient=_windows_gradient,
@@ -184,6 +208,7 @@ windows: Op = defop(
         sample("f32[2,5,1,3]", window=(2,), strides=(1,), low=(0,), shape=(4,), fill=0.0),
         sample("f32[1,5,4,1,2]", window=(3, 2), strides=(2, 1), low=(1, 0), shape=(3, 4), fill=-1.0),
         sample("f32[2,4,3,2]", window=(3,), strides=(1,), low=(1,), shape=(4,), fill=0.0),
+        sample("f32[2,7,5,6,2]", window=(5, 3), strides=(2, 2), low=(2, 1), shape=(4, 3), fill=0.0),
         sample("f64[1,3,1,1]", window=(1,), strides=(2,), low=(0,), shape=(2,), fill=0.0),
         sample("i32[1,2,1,2]", window=(3,), strides=(1,), low=(3,), shape=(6,), fill=7),
         sample("f32[0,2,1,1]", window=(2,), strides=(1,), low=(0,), shape=(1,), fill=0.0),
@@ -192,37 +217,37 @@ windows: Op = defop(
 )
 
 
-def _unwindow_type(g: TensorType, *, window: tuple[int, ...], strides: tuple[int, ...], low: Sizes,
-                   shape: Sizes) -> TensorType:
-    taps = _check_windows(g, window, strides, low, shape)
-    agree(g.shape[-2], taps, f"{show_shape(g.shape)} does not hold the elements of windows")
-    return g.with_shape((g.shape[0], *shape, taps, g.shape[-1]))
+def _unwindow_type(g: TensorType, *, window: Ints, strides: Ints, low: Sizes, shape: Sizes) -> TensorType:
+    _check_windows(g, window, strides, low, shape)
+    agree(g.shape[-2], math.prod(window), f"{show_shape(g.shape)} does not hold the elements of windows")
+    return g.with_shape((g.shape[0], *shape, math.prod(readers(window, strides)), g.shape[-1]))
 
 
-def _unwindow(g: Array, *, window: tuple[int, ...], strides: tuple[int, ...], low: tuple[int, ...],
-              shape: tuple[int, ...]) -> Array:
+def _unwindow(g: Array, *, window: Ints, strides: Ints, low: Ints, shape: Ints) -> Array:
     ones = (1,) * len(window)
-    parts = [
-        add_back(g[..., number, :].reshape(*g.shape[:-2], *ones, g.shape[-1]), strides=strides, dilations=ones,
-                 low=_moved(low, tap), sizes=shape)
-        for number, tap in enumerate(np.ndindex(*window))
-    ]
-    return np.stack(parts, axis=-2)
+    result = np.zeros((g.shape[0], *shape, math.prod(readers(window, strides)), g.shape[-1]), g.dtype)
+    for number, tap in enumerate(np.ndindex(*window)):
+        part = g[..., number, :].reshape(*g.shape[:-2], *ones, g.shape[-1])
+        placed = add_back(part, strides=strides, dilations=ones, low=_moved(low, tap), sizes=shape)
+        result[..., dims.evaluate(_reader(tap, window, strides), {}), :] += placed
+    return result
 
 
 def _unwindow_element(node: Any, index: Sizes) -> Element:
-    """Tap q at place s was read by the window at (s + low − q) / stride, if there is one."""
-    batch, *at, tap, channel = index
+    batch, *at, number, channel = index
     bounds: list[Bound] = []
     places: list[Size] = []
-    for axis, (s, q) in enumerate(zip(at, _tap(tap, node.window), strict=True)):
-        stride, count = node.strides[axis], node.g.shape[axis + 1]
-        place = s + node.low[axis] - q
-        bounds.append(Bound(place, 0, count * stride))
-        if stride > 1:
-            bounds.append(Bound(dims.mod(place, stride), 0, 1))
-        places.append(dims.floordiv(place, stride))
-    return Where(tuple(bounds), At(0, (batch, *places, tap, channel)), Fill(0))
+    tap: list[Size] = []
+    for axis, (s, j) in enumerate(zip(at, _digits(number, readers(node.window, node.strides)), strict=True)):
+        taps, stride = node.window[axis], node.strides[axis]
+        p = dims.floordiv(s + node.low[axis], stride) - j
+        q = dims.mod(s + node.low[axis], stride) + j * stride
+        bounds.append(Bound(p, 0, node.g.shape[axis + 1]))
+        if taps % stride:
+            bounds.append(Bound(q, 0, taps))
+        places.append(p)
+        tap.append(q)
+    return Where(tuple(bounds), At(0, (batch, *places, _number(tap, node.window), channel)), Fill(0))
 
 
 def _unwindow_gradient(node: Any, g: Any) -> list[Node | None]:
@@ -232,8 +257,8 @@ def _unwindow_gradient(node: Any, g: Any) -> list[Node | None]:
 
 unwindow: Op = defop(
     "unwindow",
-    doc="Elements of windows put back where `windows` reads them: [b, *p, taps, c] → [b, *shape, taps, c], zeros where "
-        "no window reads.  The sum over taps is the gradient of windows.",
+    doc="Elements of windows put back where `windows` reads them: [b, *p, taps, c] → [b, *shape, r, c], one part for "
+        "each window that may read a place, zeros where none does.  Their sum is the gradient of windows.",
     infer=_unwindow_type,
     reference=_unwindow,
     gradient=_unwindow_gradient,
