@@ -7,7 +7,7 @@ code to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,18 +72,20 @@ def assert_close(got: Array, want: Known, what: str = "") -> None:
 
 
 def _neighbours(operands: Sequence[Known]) -> list[list[Array]]:
-    """The operands, moved by their errors in a few directions."""
+    """The operands, moved by their errors: all alike, neighbours against each other, and at random."""
     if not any(k.error for k in operands):
         return []
     generator = np.random.default_rng(0)
-    moved = []
-    for sign in (1.0, -1.0, None, None):
-        each = []
-        for k in operands:
-            by = generator.choice([-1.0, 1.0], k.value.shape) if sign is None else np.full(k.value.shape, sign)
-            each.append((k.value + by * k.error).astype(k.value.dtype) if k.error else k.value)
-        moved.append(each)
-    return moved
+    directions: list[Callable[[int], Array]] = [
+        np.ones, lambda n: -np.ones(n),
+        lambda n: (-1.0) ** np.arange(n), lambda n: (-1.0) ** (np.arange(n) // 2),
+        *[lambda n: generator.choice([-1.0, 1.0], n)] * 2,
+    ]
+    return [
+        [(k.value + along(k.value.size).reshape(k.value.shape) * k.error).astype(k.value.dtype) if k.error else k.value
+         for k in operands]
+        for along in directions
+    ]
 
 
 def _is_tame(node: Node, values: Sequence[Array], value: Array) -> bool:
