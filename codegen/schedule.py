@@ -18,8 +18,11 @@ from tensorc.ir.dims import Size
 BLOCK = 16384
 """Iterations of an elementwise kernel in one unit of work: 64 KiB of float32."""
 
-TILE_BLOCK = 64
-"""Columns of a transposing kernel in one unit of work."""
+LINE = 64
+"""Bytes of a cache line: what one unit of a transposing kernel writes of a row."""
+
+TILE_ROWS = 64
+"""Rows that one unit of a transposing kernel writes, along the variable of its tile."""
 
 STREAM = 16 << 20
 """Bytes of output above which an elementwise kernel writes past the caches."""
@@ -86,7 +89,7 @@ def schedule(k: ir.Kernel, bits: int, registers: int = 16) -> Schedule:
     stream = 0 if total > DEAR else STREAM
     tile = _tile(k, moves, best, grid)
     if tile is not None:
-        return Schedule(best, (), tile, width, width, TILE_BLOCK, stream)
+        return Schedule(best, (), tile, width, width, max(width, LINE * width * 8 // bits), stream)
     unroll = 4 if total <= DEAR else 2 if total <= 4 * DEAR else 1
     return Schedule(best, (), None, width, _at_most(unroll, extent, width), BLOCK, stream)
 

@@ -227,7 +227,7 @@ def test_stores_past_the_caches_store_the_same(name: str) -> None:
         ("flat_chain", "lanes 8 over grid j, unroll 4, block 16384"),
         ("softmax", "lanes 8 over loops j0×8, j1×4, j2×4, unroll 1, block 1"),
         ("column_add", "lanes 8 over grid j, unroll 8, block 64"),
-        ("transpose", "lanes 8 over grid j, unroll 8, block 64, tile i"),
+        ("transpose", "lanes 8 over grid j, unroll 8, block 16, tile i"),
         ("scatter_add", "lanes 8 over grid j, unroll 4, block 32"),
         ("scatter_elements", "lanes 8 over loops k×4, unroll 1, block 1"),
         ("triangle", "lanes 8 over loops j×8, unroll 1, block 1"),

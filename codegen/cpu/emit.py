@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.cpu.emit_control import Control
+from tensorc.codegen.cpu.emit_control import Control, Span
 from tensorc.codegen.cpu.emit_sizes import Entry
 from tensorc.codegen.cpu.emit_text import Known, flatten
 from tensorc.codegen.cpu.emit_values import Region
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.scalars import SCALARS
-from tensorc.codegen.schedule import Schedule, box_schedule, schedule
+from tensorc.codegen.schedule import TILE_ROWS, Schedule, box_schedule, schedule
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -79,11 +79,16 @@ def _units(k: ir.Kernel, how: Schedule) -> dict[str, Size]:
 
     Blocks of lanes come last, tiles before them, so that neighbouring units read the same cache lines and pages.
     """
-    inner = [var for var in (how.vector, how.tile) if var is not None]
-    outer = [var for var, _ in k.grid if var not in inner]
-    block = {how.vector: how.block, how.tile: how.width}
+    blocks = _blocks(how)
     extents = dict(k.grid)
-    return {var: dims.ceildiv(extents[var], block[var]) if var in inner else extents[var] for var in [*outer, *inner]}
+    outer = {var: extent for var, extent in k.grid if var not in blocks}
+    return outer | {var: dims.ceildiv(extents[var], block) for var, block in blocks.items()}
+
+
+def _blocks(how: Schedule) -> dict[str, int]:
+    """How many iterations of the vectorised grid variables one unit takes."""
+    blocks = {how.vector: how.block, how.tile: TILE_ROWS}
+    return {var: block for var, block in blocks.items() if var is not None}
 
 
 class _Emitter(Control):
@@ -140,20 +145,22 @@ class _Emitter(Control):
     def _unit(self, number: str) -> None:
         how, extents = self.schedule, dict(self.k.grid)
         at = self._position(number)
-        block = 0 if how.vector is None else at.pop(how.vector)
-        if how.tile is not None:
-            at[how.tile] = self.mul(at[how.tile], how.width)
+        numbers = {var: (at.pop(var), block) for var, block in _blocks(how).items()}
 
         with self.scope(at, self.once):
-            if how.vector is None:
+            spans = [self._span(var, number, block, extents[var]) for var, (number, block) in numbers.items()]
+            if spans:
+                self._lanes_of_unit(*spans)
+            else:
                 self.block(self.k.body)
-                return
-            low = self.mul(block, how.block)
-            high = self.lower(self.add(low, how.block), self.size(extents[how.vector]))
-            tile = None
-            if how.tile is not None:
-                tile = how.tile, self.sub(self.size(extents[how.tile]), at[how.tile])
-            self._lanes_of_unit(how.vector, low, high, tile)
+
+    def _span(self, var: str, number: Known, block: int, extent: Size) -> Span:
+        """The block of a variable with this number."""
+        low = self.mul(number, block)
+        high = self.add(low, block)
+        if not (isinstance(extent, int) and extent % block == 0):
+            high = self.lower(high, self.size(extent))
+        return Span(var, low, high, extent)
 
     def _position(self, number: str) -> dict[str, Known]:
         """The place of a unit along each grid variable."""
@@ -170,24 +177,29 @@ class _Emitter(Control):
             rest = above
         return at
 
-    def _lanes_of_unit(self, vector: str, low: Known, high: Known, tile: tuple[str, Known] | None) -> None:
-        """The vectorised grid variable from low to high; what its lanes agree about comes first."""
-        steady, rest = self.steady(self.k.body, {vector} if tile is None else {vector, tile[0]})
-        together = any(isinstance(s, ir.For) for s in rest)
+    def _lanes_of_unit(self, lanes: Span, tile: Span | None = None) -> None:
+        """A unit's part of the vectorised grid variable; what its lanes agree about comes first."""
+        steady, rest = self.steady(self.k.body, {span.var for span in (lanes, tile) if span is not None})
 
-        def lanes() -> None:
-            stream = self._stream(vector, low)
+        def body() -> None:
+            self.block(rest)
+
+        def units() -> None:
+            stream = self._stream(lanes, tile)
+            if tile is not None:
+                self.tile_loops(lanes, tile, body, stream)
+                return
             self.lane_loop(
-                vector, low, high, self.schedule.unroll, lambda: self.block(rest),
-                total=self._total(), together=together, tile=tile, stream=stream,
+                lanes.var, lanes.low, lanes.high, self.schedule.unroll, body,
+                total=self._total(), together=any(isinstance(s, ir.For) for s in rest), stream=stream,
             )
 
-        self.block_then(steady, lanes)
+        self.block_then(steady, units)
 
     def _total(self) -> Size | None:
         """The extent of the vectorised grid variable, if its units begin at multiples of what is done at once."""
         how = self.schedule
-        at_once = how.width * (1 if how.tile else how.unroll)
+        at_once = how.width * how.unroll
         return dict(self.k.grid)[how.vector] if how.vector is not None and how.block % at_once == 0 else None
 
     def _streams_of_body(self) -> list[ir.Store]:
@@ -200,7 +212,7 @@ class _Emitter(Control):
         self.region = None
         return found
 
-    def _stream(self, vector: str, low: Known) -> str | None:
+    def _stream(self, lanes: Span, tile: Span | None) -> str | None:
         """An i1: the outputs are too large to keep in the caches, and this unit fills whole lines of them."""
         stores = self._streams_of_body()
         buffers = [self.buffers[s.buffer] for s in stores]
@@ -212,11 +224,11 @@ class _Emitter(Control):
 
         places: list[str] = []
         for s, b in zip(stores, buffers, strict=True):
-            with self.scope({vector: low}):
+            with self.scope({span.var: span.low for span in (lanes, tile) if span is not None}):
                 p = self.pointer(b, self.moves.offset(s))
                 places.append(self.let(f"ptrtoint ptr {p} to i64"))
-                if self.schedule.tile is not None:
-                    places.append(str(self.size(self.distance(s, self.schedule.tile) * b.dtype.size)))
+                if tile is not None:
+                    places.append(str(self.size(self.distance(s, tile.var) * b.dtype.size)))
 
         bits = places[0]
         for place in places[1:]:

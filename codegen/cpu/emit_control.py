@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import never_negative
@@ -20,6 +21,16 @@ FEW = 4
 All of a known extent of less than FEW vectors runs under masks: code for whole vectors too would take longer to compile
 than it saves.
 """
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a grid variable, from `low`, a multiple of the vector width, to `high`; `total` is its extent."""
+
+    var: str
+    low: Known
+    high: Known
+    total: Size
 
 
 class Control(Accumulators):
@@ -88,7 +99,6 @@ class Control(Accumulators):
         *,
         total: Size | None = None,
         together: bool = False,
-        tile: tuple[str, Known] | None = None,
         stream: str | None = None,
     ) -> None:
         """body for var from low to high, lanes and unrolled vectors at a time.
@@ -96,19 +106,18 @@ class Control(Accumulators):
         Args:
             total: the extent of var, where low is a multiple of the unrolled vectors: known, it tells of the tail.
             together: the body has loops of its own: a tail keeps the unrolled vectors, to run through them once.
-            tile: the second variable of a transpose, and how many of its iterations are left.
             stream: an i1 that says to write past the caches, or None for no such code.
         """
         width = self.schedule.width
-        at_once = width if tile else width * unroll
+        at_once = width * unroll
         entry = Entry(self.slot(), frozenset(self.env))
 
         def run(copies: int, masked: bool, past: bool = False) -> Callable[[str], None]:
             def iterate(i: str) -> None:
                 with self.scope({var: i}, entry):
-                    masks = self._masks(self.sub(high, i), copies, tile) if masked else None
-                    name, room = tile or (None, 0)
-                    self.region = Region(var, width, copies, masks, name, room, past)
+                    rest = self.sub(high, i)
+                    masks = [self.count_mask(self.sub(rest, u * width), width) for u in range(copies if masked else 0)]
+                    self.region = Region(var, width, copies, masks or None, stream=past)
                     body()
                     self.region = None
 
@@ -120,9 +129,6 @@ class Control(Accumulators):
             whole = low
         elif left != 0:
             whole = self.add(low, self.mul(self.divide(self.sub(high, low), at_once), at_once))
-        if tile is not None and not self._is_multiple(dict(self.k.grid)[tile[0]], width):
-            full = self.let(f"icmp sge i64 {tile[1]}, {width}")
-            whole = self.choose(full, whole, low)
         start = low
         if stream is not None:
             start = self.choose(stream, whole, low)
@@ -131,9 +137,7 @@ class Control(Accumulators):
 
         if whole == high:
             return
-        if tile is not None:
-            self.loop(whole, high, width, run(unroll, masked=True))
-        elif not together or unroll == 1:
+        if not together or unroll == 1:
             self.loop(whole, high, width, run(1, masked=left is None or left % width > 0))
         elif left is not None:
             copies = unroll if left > at_once // FEW else 1
@@ -144,19 +148,57 @@ class Control(Accumulators):
             self.loop(whole, middle, at_once, run(unroll, masked=True))
             self.loop(middle, high, width, run(1, masked=True))
 
-    @staticmethod
-    def _is_multiple(size: Size, of: int) -> bool:
-        """Whether a size is known to leave no rest."""
-        return isinstance(size, int) and size % of == 0
+    def tile_loops(self, lanes: Span, tile: Span, body: Callable[[], None], stream: str | None) -> None:
+        """body for the variables of a transpose in squares of `width`: lanes along the one, copies along the other.
 
-    def _masks(self, left: Known, copies: int, tile: tuple[str, Known] | None) -> list[str]:
-        """The lanes of each copy before the end; in a tile, those of the rows before its end."""
+        The lanes run fastest: a few neighbouring squares fill whole lines of the cache.
+        """
         width = self.schedule.width
-        if tile is None:
-            return [self.count_mask(self.sub(left, u * width), width) for u in range(copies)]
+        outer = Entry(self.slot(), frozenset(self.env))
 
+        def squares(end: Known, start: Callable[[str], Known], high: Known, masked: bool, past: bool = False) -> None:
+            def row(j: str) -> None:
+                with self.scope({tile.var: j}, outer):
+                    inner = Entry(self.slot(), frozenset(self.env))
+
+                    def square(i: str) -> None:
+                        with self.scope({lanes.var: i}, inner):
+                            room = self.sub(tile.high, j)
+                            masks = self._masks(self.sub(lanes.high, i), room) if masked else None
+                            self.region = Region(lanes.var, width, width, masks, tile.var, room, past)
+                            body()
+                            self.region = None
+
+                    self.loop(start(j), high, width, square)
+
+            self.loop(tile.low, end, width, row)
+
+        whole, end = self._whole(lanes), self._whole(tile)
+        if stream is not None:
+            squares(self.choose(stream, end, tile.low), lambda _: lanes.low, whole, masked=False, past=True)
+            squares(self.choose(stream, tile.low, end), lambda _: lanes.low, whole, masked=False)
+        else:
+            squares(end, lambda _: lanes.low, whole, masked=False)
+        if whole == lanes.high and end == tile.high:
+            return
+
+        def rest(j: str) -> Known:
+            return self.choose(self.let(f"icmp slt i64 {j}, {end}"), whole, lanes.low)
+
+        squares(tile.high, rest, lanes.high, masked=True)
+
+    def _whole(self, span: Span) -> Known:
+        """Where the last whole vectors of a span end."""
+        width = self.schedule.width
+        if isinstance(span.total, int) and span.total % width == 0:
+            return span.high
+        return self.add(span.low, self.mul(self.divide(self.sub(span.high, span.low), width), width))
+
+    def _masks(self, left: Known, room: Known) -> list[str]:
+        """Of each copy of a square the lanes before the end, none of copies past the end of the tile."""
+        width = self.schedule.width
         along = self.count_mask(left, width)
-        rows = [self.let(f"icmp sgt i64 {tile[1]}, {u}") for u in range(copies)]
+        rows = [self.let(f"icmp sgt i64 {room}, {u}") for u in range(width)]
         return [self.let(f"and <{width} x i1> {along}, {self.splat('i1', row, width)}") for row in rows]
 
     def steady(self, body: ir.Body, moving: set[str]) -> tuple[ir.Body, ir.Body]:
