@@ -21,7 +21,6 @@ from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
 from tensorc.ops.gather import inside
 
-
 CONVOLUTIONS: dict[str, ir.ConvKind] = {
     "conv": "forward",
     "conv_input_gradient": "input_gradient",
