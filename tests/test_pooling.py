@@ -143,6 +143,19 @@ def test_derivatives(padding, mode):
         assert (gradient * direction).sum() == pytest.approx((high - low) / 2e-6, rel=1e-5, abs=1e-5)
 
 
+def test_what_is_pooled_may_meet_the_result():
+    """The sum waits for the pooling, which waits for what both read."""
+    x = K.placeholder((None, 4, 4, 3))
+    y = K.exp(x)
+    z = y + K.pool2d(y, (3, 3), padding="same")
+    (gradient,) = K.gradients(K.sum(z * K.pool2d(z, (2, 2), padding="same", pool_mode="avg")), [x])
+    array = numbers(2, 4, 4, 3)
+    value, back = K.function([x], [z, gradient])([array])
+    want = np.exp(array) + pooled(np.exp(array), (3, 3), (1, 1), "same", "max")
+    np.testing.assert_allclose(value, want, atol=1e-13)
+    assert np.isfinite(back).all()
+
+
 def test_integers_have_maxima():
     x = K.placeholder((1, 2, 3, 1), dtype="int32")
     y = K.pool2d(x, (2, 2), padding="same")
