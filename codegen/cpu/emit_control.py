@@ -112,12 +112,13 @@ class Control(Accumulators):
         at_once = width * unroll
         entry = Entry(self.slot(), frozenset(self.env))
 
-        def run(copies: int, masked: bool, past: bool = False) -> Callable[[str], None]:
-            def iterate(i: str) -> None:
+        def run(copies: int, masked: bool, past: bool = False) -> Callable[[Known], None]:
+            def iterate(i: Known) -> None:
                 with self.scope({var: i}, entry):
                     rest = self.sub(high, i)
-                    masks = [self.count_mask(self.sub(rest, u * width), width) for u in range(copies if masked else 0)]
-                    self.region = Region(var, width, copies, masks or None, stream=past)
+                    left = [self.sub(rest, u * width) for u in range(copies if masked else 0)]
+                    masks = [self.count_mask(n, width) for n in left] or None
+                    self.region = Region(var, width, copies, masks, left, stream=past)
                     body()
                     self.region = None
 
@@ -165,7 +166,7 @@ class Control(Accumulators):
                         with self.scope({lanes.var: i}, inner):
                             room = self.sub(tile.high, j)
                             masks = self._masks(self.sub(lanes.high, i), room) if masked else None
-                            self.region = Region(lanes.var, width, width, masks, tile.var, room, past)
+                            self.region = Region(lanes.var, width, width, masks, [], tile.var, room, past)
                             body()
                             self.region = None
 

@@ -220,6 +220,10 @@ class Memory(Values):
             move = "irregular"
         xs = self.vectors(value)
         masks: Sequence[str | None] = r.masks or [None] * r.unroll
+        if move == "unit" and r.left and all(isinstance(n, int) for n in r.left) and self._is_slow_under_masks(b):
+            for x, p, n in zip(xs, self.copies(s), r.left, strict=True):
+                self.store_first(b, x, p, int(n))
+            return
         if move in ("unit", "reversed"):
             for x, p, m in zip(xs, self.copies(s), masks, strict=True):
                 if move == "reversed":
@@ -241,6 +245,23 @@ class Memory(Values):
             self.line(f"  store {lanes} {x}, ptr {p}, align {w * b.dtype.size}, !nontemporal !{{i32 1}}")
         else:
             self.line(f"  store {lanes} {x}, ptr {p}, align {b.dtype.size}")
+
+    def _is_slow_under_masks(self, b: ir.Buffer) -> bool:
+        """Stores under masks take a dozen instructions but on the widest vectors."""
+        return self.target.bits < 512 or b.dtype.size < 4
+
+    def store_first(self, b: ir.Buffer, x: str, p: str, count: int) -> None:
+        """The first `count` lanes, in pieces that are powers of two."""
+        w, lanes = self.here.width, memory_type(b.dtype, self.here.width)
+        x = self.to_memory(b.dtype, w, x)
+        count = min(count, w)
+        done = 0
+        while done < count:
+            n = 1 << (count - done).bit_length() - 1
+            part = x if n == w else self.shuffle(lanes, x, "poison", list(range(done, done + n)))
+            piece = f"<{n} x {memory_type(b.dtype)}>"
+            self.line(f"  store {piece} {part}, ptr {self.bump(b, p, done)}, align {b.dtype.size}")
+            done += n
 
     def scatter(self, b: ir.Buffer, x: str, addresses: str, mask: str | None) -> None:
         w = self.here.width

@@ -129,9 +129,11 @@ class Text:
 
     # -- control
 
-    def loop(self, low: Known, high: Known, step: int, body: Callable[[str], Any]) -> None:
-        """body(i) for i from low in steps while i < high."""
-        if isinstance(low, int) and isinstance(high, int) and high <= low:
+    def loop(self, low: Known, high: Known, step: int, body: Callable[[Any], Any]) -> None:
+        """body(i) for i from low in steps while i < high; a single iteration that is known needs no loop."""
+        if isinstance(low, int) and isinstance(high, int) and high <= low + step:
+            if low < high:
+                body(low)
             return
         self.count += 1
         q = self.count

@@ -7,7 +7,7 @@ its definition when a vector needs it; or it is `unroll` vectors of `width` lane
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tensorc.codegen import loopir as ir
@@ -51,6 +51,7 @@ class Region:
         var: the loop variable that the lanes count on from its value.
         width, unroll: lanes of a vector, vectors side by side.
         masks: which lanes are alive, for each copy; None for all.
+        left: how many they are if at the start of a vector, or less than none or more than all; empty where unknown.
         tile: a second variable, in a transpose: copy u is its value plus u, and all copies have the same lanes.
         room: how many iterations of `tile` are left.
         stream: whether stores go past the caches.
@@ -60,6 +61,7 @@ class Region:
     width: int
     unroll: int
     masks: list[str] | None = None
+    left: Sequence[Known] = ()
     tile: str | None = None
     room: Known = 0
     stream: bool = False
