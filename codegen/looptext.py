@@ -50,6 +50,25 @@ def matmul_text(mm: ir.Matmul) -> str:
     return "\n".join(lines) + "\n"
 
 
+def conv_text(conv: ir.Conv) -> str:
+    """
+        conv layer(x: f32[n, 28, 28, 3], w: f32[5, 5, 3, 8], out y: f32[n, 14, 14, 8]) sizes(n)
+          forward: y from x, w   strides [2, 2], low [1, 1]
+          kernel layer_epilogue(…
+    """
+    first, second, result = conv.buffers[:3]
+    usual: dict[str, ir.Index] = {"strides": conv.strides, "dilations": conv.dilations, "low": conv.low}
+    told = [f"{name} {index_text(at)}" for name, at in usual.items() if any(a != (name != "low") for a in at)]
+    told += [f"groups {conv.groups}"] if conv.groups != 1 else []
+    lines = [
+        f"conv {conv.name}{_signature(conv.buffers, conv.sizes)}",
+        f"{INDENT}{conv.kind}: {result.name} from {first.name}, {second.name}   {', '.join(told)}".rstrip(),
+    ]
+    if conv.epilogue is not None:
+        lines += [INDENT + line for line in kernel_text(conv.epilogue).splitlines()]
+    return "\n".join(lines) + "\n"
+
+
 def statement_text(s: ir.Stmt) -> str:
     """A statement on one line; of a loop its head."""
     match s:

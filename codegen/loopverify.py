@@ -59,25 +59,58 @@ def verify_matmul(mm: ir.Matmul) -> ir.Matmul:
     if mm.a.dtype is not mm.b.dtype:
         raise InvalidKernel(f"{mm.name}: {mm.a.name} is {mm.a.dtype}, but {mm.b.name} is {mm.b.dtype}")
     if mm.epilogue is not None:
-        _verify_epilogue(mm, mm.epilogue)
+        _verify_epilogue(mm, mm.epilogue, mm.c, (*mm.batch, mm.m, mm.n))
     return mm
 
 
-def _verify_epilogue(mm: ir.Matmul, epilogue: ir.Kernel) -> None:
+def verify_conv(conv: ir.Conv) -> ir.Conv:
+    """conv itself.  Raises InvalidKernel: shapes or dtypes that do not fit, an epilogue that is not elementwise."""
+    def fail(reason: str) -> NoReturn:
+        raise InvalidKernel(f"{conv.name}: {reason}")
+
+    if len(conv.buffers) < 3:
+        fail(f"a convolution has at least three buffers, not {len(conv.buffers)}")
+    x, w, y = conv.x, conv.w, conv.y
+    rank = len(conv.strides)
+    if not 1 <= rank <= 3 or {len(conv.dilations), len(conv.low)} != {rank}:
+        fail("strides, dilations and low must have one entry for each of one to three spatial axes")
+    if {len(b.shape) for b in (x, w, y)} != {rank + 2}:
+        fail(f"with {rank} spatial axes {x.name}, {w.name} and {y.name} have rank {rank + 2}")
+    if not all(isinstance(size, int) for size in w.shape):
+        fail(f"{w.name} is {index_text(w.shape)}, which must be numbers")
+
+    *_, taken, given = w.shape
+    if min(*conv.strides, *conv.dilations, conv.groups) < 1 or dims.mod(given, conv.groups) != 0:
+        fail("strides, dilations and groups are 1 or more, and groups divide the channels")
+    if x.shape[0] != y.shape[0]:
+        fail(f"the batches of {x.name} and {y.name} differ")
+    for buffer, channels in ((x, taken * conv.groups), (y, given)):
+        if buffer.shape[-1] != channels:
+            fail(f"{buffer.name} has {buffer.shape[-1]} channels, not {channels}")
+    if len({b.dtype for b in (x, w, y)}) > 1 or not conv.result.writable:
+        fail(f"{conv.result.name} must be written, in the dtype of the two others")
+    if conv.epilogue is not None:
+        _verify_epilogue(conv, conv.epilogue, conv.result, conv.result.shape)
+    return conv
+
+
+def _verify_epilogue(owner: ir.Matmul | ir.Conv, epilogue: ir.Kernel, result: ir.Buffer, shape: ir.Index) -> None:
+    name = owner.name
     extents = tuple(extent for _, extent in epilogue.grid)
-    if extents != (*mm.batch, mm.m, mm.n):
-        raise InvalidKernel(f"{mm.name}: the grid of the epilogue is {extents}, not {(*mm.batch, mm.m, mm.n)}")
-    if epilogue.buffers != _inout(mm.buffers, mm.c) or epilogue.sizes != mm.sizes:
-        raise InvalidKernel(f"{mm.name}: the epilogue has other buffers or sizes than the matmul, whose c it updates")
+    if extents != shape:
+        raise InvalidKernel(f"{name}: the grid of the epilogue is {extents}, not {shape}")
+    if epilogue.buffers != _inout(owner.buffers, result) or epilogue.sizes != owner.sizes:
+        raise InvalidKernel(f"{name}: the epilogue has other buffers or sizes than the {type(owner).__name__.lower()},"
+                            f" whose {result.name} it updates")
     for s in ir.statements(epilogue.body):
         if not isinstance(s, ir.Let | ir.Store):
-            raise InvalidKernel(f"{mm.name}: {statement_text(s)}: an epilogue is elementwise")
+            raise InvalidKernel(f"{name}: {statement_text(s)}: an epilogue is elementwise")
 
     own = tuple(dims.symbol(var) for var, _ in epilogue.grid)
     for access, _ in ir.accesses(epilogue.body):
-        if access.buffer == mm.c.name and access.index != own:
-            place = f"{mm.c.name}{index_text(access.index)}"
-            raise InvalidKernel(f"{mm.name}: the epilogue touches {place}, not its own point")
+        if access.buffer == result.name and access.index != own:
+            place = f"{result.name}{index_text(access.index)}"
+            raise InvalidKernel(f"{name}: the epilogue touches {place}, not its own point")
     verify(epilogue)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tensorc.codegen.cpu.conv_gather import Gather, GatherKernels
+from tensorc.codegen.cpu.conv_depthwise import DepthwiseGather, DepthwiseWeights, is_depthwise
+from tensorc.codegen.cpu.conv_gather import Gather
+from tensorc.codegen.cpu.conv_gather_kernels import GatherKernels
 from tensorc.codegen.cpu.conv_weights import WeightGradient, WeightKernels
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopir import Conv
@@ -16,8 +18,8 @@ DTYPES = (f32, f64)
 def emit_conv(conv: Conv, target: Target) -> str:
     """The LLVM IR of the kernels that `phases` names, without the functions of `shared`.
 
-    Each kernel NAME has the form of all kernels: NAME, NAME_units and NAME_work.  Its buffers are those of `conv`, then,
-    where `workspace` is not 0, one of that many bytes, aligned to 64.
+    Each kernel NAME has the form of all kernels: NAME, NAME_units and NAME_work.  Its buffers are those of `conv`,
+    then, where `workspace` is not 0, one of that many bytes, aligned to 64.
 
     An epilogue E is called as `@E_box(ptr buffers, ptr sizes, i64 index…, i64 i0, i64 i1, i64 j0, i64 j1)`, i and j
     being the result's last two axes, on each part of the result that is finished.
@@ -28,7 +30,7 @@ def emit_conv(conv: Conv, target: Target) -> str:
 
 
 def shared(conv: Conv, target: Target) -> dict[str, str]:
-    """The functions that `conv` calls: LLVM IR by name, for one module to hold once whoever asks.  Raises DTypeError."""
+    """The functions that `conv` calls: LLVM IR by name, for one module to hold once.  Raises DTypeError."""
     return _kernels(conv, target).shared()
 
 
@@ -42,11 +44,12 @@ def workspace(conv: Conv, target: Target) -> Size:
     return _kernels(conv, target).workspace()
 
 
-def _kernels(conv: Conv, target: Target):
+def _kernels(conv: Conv, target: Target) -> GatherKernels | WeightKernels:
     dtype = conv.result.dtype
     if dtype not in DTYPES or any(b.dtype is not dtype for b in conv.buffers[:3]):
         given = ", ".join(str(b.dtype) for b in conv.buffers[:3])
         raise DTypeError(f"no convolution of {given}; all three must be one of {', '.join(map(str, DTYPES))}")
+    depthwise = is_depthwise(conv)
     if conv.kind == "weight_gradient":
-        return WeightKernels(WeightGradient.of(conv, target))
-    return GatherKernels(Gather.of(conv, target))
+        return WeightKernels((DepthwiseWeights.of_channels if depthwise else WeightGradient.of)(conv, target))
+    return GatherKernels((DepthwiseGather.of_channels if depthwise else Gather.of)(conv, target))

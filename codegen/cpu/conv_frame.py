@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tensorc.codegen.cpu.function import Function, Int
 from tensorc.codegen.cpu.matmul_tiles import call
 from tensorc.codegen.cpu.sizes import SizeArithmetic
@@ -25,13 +27,18 @@ class Kernel(Function):
     def buffer(self, index: int) -> str:
         return self.load("ptr", self.at("%bufs", index, "ptr"), 8)
 
-    def epilogue(self, at: list[Int], rows: tuple[Int, Int], columns: tuple[Int, Int]) -> None:
+    def epilogue(self, at: Sequence[Int], rows: tuple[Int, Int], columns: tuple[Int, Int]) -> None:
         """Has the epilogue, if there is one, run over rows and columns of the result at these other indices."""
         if self.conv.epilogue is None:
             return
         given: list[tuple[str, Int]] = [("ptr", "%bufs"), ("ptr", "%sizes")]
         given += [("i64", x) for x in (*at, *rows, *columns)]
         call(self, f"{self.conv.epilogue.name}_box", *given)
+
+    def steps(self, sizes: tuple[Int, ...], channels: int) -> tuple[Int, Int, Int]:
+        """Elements from plane to plane, from row to row and from pixel to pixel of images of these sizes."""
+        row = self.mul(sizes[2], channels)
+        return self.mul(row, sizes[1]), row, channels
 
     def split(self, index: Int, *counts: Int) -> list[Int]:
         """The indices that `index` stands for, last one fastest; the first has no bound."""
@@ -57,3 +64,11 @@ def body_head(name: str) -> str:
 def about_head(name: str, what: str) -> str:
     """The head of a function that tells about a kernel; the program's only call of it takes it in."""
     return f"define internal i64 @{name}_{what}(ptr %sizes) alwaysinline"
+
+
+def channels_of(conv: Conv) -> tuple[int, int]:
+    """Channels of one group of x and of y."""
+    taken, given = conv.w.shape[-2:]
+    assert isinstance(taken, int)
+    assert isinstance(given, int)
+    return taken, given // conv.groups

@@ -12,16 +12,12 @@ many as its stride, because results whose places leave different remainders meet
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Function, Int
 from tensorc.codegen.loopir import Conv
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-
-Value = Callable[[Size], Int]
-"""A size inside a function."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def _axis(conv: Conv, a: int) -> Axis:
 
 
 def _class(remainder: int, kernel: int, stride: int, dilation: int, low: Size) -> Taps:
-    """Results x whose x + low leaves `remainder`: number k of the kernel meets y at (x + low − k · dilation) / stride."""
+    """Results x whose x + low leaves `remainder`: number k of the kernel meets y at (x + low − k·dilation) / stride."""
     every = stride // math.gcd(stride, dilation)
     meets = [k for k in range(min(every, kernel)) if (k * dilation - remainder) % stride == 0]
     phase, moved = dims.mod(remainder - low, stride), dims.floordiv(remainder - low, stride)

@@ -11,10 +11,9 @@ order, that of taps and channels, so that it does not matter which tile it is in
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from tensorc.codegen.cpu.function import Function, Int
 from tensorc.codegen.cpu.matmul_tiles import Tiles, first_lanes, masked_load, splat
@@ -67,6 +66,15 @@ class ConvTiles(Tiles):
         return f"cv_{self.dtype.short}x{self.lanes}x{self.width}_{function}"
 
 
+def heights(length: int, most: int) -> list[tuple[int, int]]:
+    """(height, how many) of as few tiles as cover a length, of heights that differ by one at most."""
+    count = -(-length // most)
+    if count == 0:
+        return []
+    height, more = divmod(length, count)
+    return [pair for pair in ((height + 1, more), (height, count - more)) if pair[1]]
+
+
 @dataclass(frozen=True)
 class Loop:
     """One of the loops of a sum: how often, and how far the pointers into source and weights move each time."""
@@ -91,6 +99,16 @@ PARAMETERS = (
     count                      tiles, or pixels of a low one
     between                    from pixel to pixel of the source; a low one's alone
 """
+
+class AnyTile(Protocol):
+    """A tile function of any form."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
 
 Columns = Literal["whole", "part", "either"]
 """Whether panels of the result have all their columns."""
@@ -179,9 +197,7 @@ def tile_sums(
     Vectors of %weights are read under the masks, if there are any.
     """
     kind = t.instructions(f, t.lanes).T
-    sums = [[f.cell(kind) for _ in range(t.width)] for _ in range(pixels)]
-    for cell in itertools.chain(*sums):
-        f.store(kind, "zeroinitializer", cell)
+    sums = [[f.cell(kind, "zeroinitializer") for _ in range(t.width)] for _ in range(pixels)]
 
     def level(a: str, w: str, loop: Loop, *inner: Loop) -> None:
         if not inner:

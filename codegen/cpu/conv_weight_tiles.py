@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from tensorc.codegen.cpu.conv_tiles import HIDING, SUMS, ConvTiles, Loop, masked_store, tile_sums
+from tensorc.codegen.cpu.conv_tiles import HIDING, SUMS, ConvTiles, Loop, heights, masked_store, tile_sums
 from tensorc.codegen.cpu.function import Function
 from tensorc.codegen.cpu.matmul_tiles import first_lanes, masked_load
 from tensorc.codegen.cpu.target import Target
@@ -29,21 +29,12 @@ def weight_tiles(target: Target, dtype: DType, inputs: int, outputs: int) -> Con
     return ConvTiles(dtype, target.bits, target.fma, width)
 
 
-def heights(length: int, most: int) -> list[tuple[int, int]]:
-    """(height, how many) of as few tiles as cover a length, of heights that differ by one at most."""
-    count = -(-length // most)
-    if count == 0:
-        return []
-    height, more = divmod(length, count)
-    return [pair for pair in ((height + 1, more), (height, count - more)) if pair[1]]
-
-
 PARAMETERS = (
     "ptr noalias %source, ptr noalias %weights, ptr noalias %result, i64 %columns,"
     " i64 %y_count, i64 %y_source, i64 %y_weights, i64 %x_count, i64 %count"
 )
-"""What a tile function takes: the first pixels of x and of y, the first of the weights, columns of the panel that exist,
-rows of pixels and from row to row of x and of y, pixels of a row, and how many tiles there are below each other."""
+"""What a tile function takes: the first pixels of x and of y, the first of the weights, columns of the panel that
+exist, rows of pixels and from row to row of x and of y, pixels of a row, and how many tiles are below each other."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,20 @@ columns instead.  A unit of work is a chunk and some panels.  Sizes alone decide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from tensorc.codegen.cpu.conv_frame import Kernel, about_head, body_head
-from tensorc.codegen.cpu.conv_tiles import ConvTiles
-from tensorc.codegen.cpu.conv_weight_tiles import WeightTile, heights, weight_tiles
-from tensorc.codegen.cpu.function import Int
+from tensorc.codegen.cpu.conv_frame import Kernel, about_head, body_head, channels_of
+from tensorc.codegen.cpu.conv_tiles import AnyTile, ConvTiles, heights
+from tensorc.codegen.cpu.conv_weight_tiles import WeightTile, weight_tiles
+from tensorc.codegen.cpu.function import Bit, Int
 from tensorc.codegen.cpu.matmul_tiles import call
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopir import Conv
 from tensorc.ir.dims import Size
+
+V = TypeVar("V")
 
 STRIP = 192
 """Pixels of a strip, roughly."""
@@ -45,22 +49,18 @@ class WeightGradient:
     low: tuple[Size, Size, Size]
     x_sizes: tuple[Size, Size, Size]
     y_sizes: tuple[Size, Size, Size]
+    groups: int
     inputs: int
     outputs: int
 
     @staticmethod
     def of(conv: Conv, target: Target) -> WeightGradient:
-        *kernel, inputs, outputs = conv.w.shape
-        missing = 3 - len(kernel)
-
-        def three(values, one):
-            z, y, x = (*(one,) * missing, *values)
-            return z, y, x
-
+        inputs, outputs = channels_of(conv)
+        kernel = [size for size in conv.w.shape[:-2] if isinstance(size, int)]
         return WeightGradient(
-            conv, weight_tiles(target, conv.w.dtype, inputs, outputs // conv.groups),
-            three(kernel, 1), three(conv.strides, 1), three(conv.dilations, 1), three(conv.low, 0),
-            three(conv.x.shape[1:-1], 1), three(conv.y.shape[1:-1], 1), inputs, outputs // conv.groups,
+            conv, weight_tiles(target, conv.w.dtype, inputs, outputs),
+            _three(kernel, 1), _three(conv.strides, 1), _three(conv.dilations, 1), _three(conv.low, 0),
+            _three(conv.x.shape[1:-1], 1), _three(conv.y.shape[1:-1], 1), conv.groups, inputs, outputs,
         )  # fmt: skip
 
     @property
@@ -75,7 +75,17 @@ class WeightGradient:
 
     @property
     def columns(self) -> int:
-        return self.outputs * self.conv.groups
+        """Of all groups: channels of y."""
+        return self.outputs * self.groups
+
+    @property
+    def x_channels(self) -> int:
+        return self.inputs * self.groups
+
+    @property
+    def panel_columns(self) -> int:
+        """Columns of a panel."""
+        return self.tiles.columns
 
     @property
     def panels(self) -> int:
@@ -87,12 +97,18 @@ class WeightGradient:
         of_one = max(self.size * self.tiles.dtype.size, 1)
         return max(min(CHUNK_BYTES // of_one, ENOUGH_UNITS), 1)
 
-    def tile(self, rows: int) -> WeightTile:
-        x_step = self.strides[2] * self.inputs * self.conv.groups
+    def tile(self, rows: int) -> AnyTile:
+        x_step = self.strides[2] * self.x_channels
         return WeightTile(self.tiles, rows, x_step, self.columns, self.columns, self.outputs % self.tiles.columns == 0)
 
     def heights(self) -> list[tuple[int, int]]:
         return heights(self.inputs, self.tiles.rows)
+
+
+def _three(values: Sequence[V], missing: V) -> tuple[V, V, V]:
+    """Values for z, y and x, where the axes that are not there come first."""
+    z, y, x = [*[missing] * (3 - len(values)), *values]
+    return z, y, x
 
 
 class WeightKernels:
@@ -135,7 +151,7 @@ class WeightKernels:
 
         with f.loop("%lo", "%hi") as unit:
             chunk, part = f.split(unit, v.parts)
-            p0, p1 = f.part(part, v.parts, self.w.panels * self.conv.groups)
+            p0, p1 = f.part(part, v.parts, self.w.panels * self.w.groups)
             s0, s1 = f.part(chunk, v.chunks, v.strips)
             later = f.at(sums, f.mul(f.sub(chunk, 1), self.w.size), self.t.scalar)
             own = f.let(f"select i1 {f.bit(f.equal(chunk, 0))}, ptr {weights}, ptr {later}")
@@ -148,7 +164,7 @@ class WeightKernels:
     def _column(self, f: Kernel, panel: Int) -> Int:
         """The first column of a panel."""
         group, of_group = f.split(panel, self.w.panels)
-        return f.add(f.mul(group, self.w.outputs), f.mul(of_group, self.t.columns))
+        return f.add(f.mul(group, self.w.outputs), f.mul(of_group, self.w.panel_columns))
 
     def _clear(self, f: Kernel, own: str, p0: Int, p1: Int) -> None:
         """Zeros in the columns of panels p0 … p1 − 1."""
@@ -163,36 +179,37 @@ class WeightKernels:
             with f.loop(whole, f.sub(stop, start)) as j:
                 f.store(t.scalar, "zeroinitializer", f.at(at, j, t.scalar))
 
-    def _strip(self, f: Kernel, v: _Values, x: str, y: str, own: str, strip: Int, panel: Int) -> None:
+    def _strip(self, f: Kernel, v: _Values, x_buffer: str, y_buffer: str, sums: str, strip: Int, panel: Int) -> None:
         """Adds what one strip gives to one panel of all taps."""
-        t, w = self.t, self.w
-        b, oz, row_block, column_block = f.split(strip, v.y_sizes[0], v.row_blocks, v.column_blocks)
+        w = self.w
+        b, plane, rows, columns_of_strip = f.split(strip, v.y_sizes[0], v.row_blocks, v.column_blocks)
         box = (
-            (oz, f.add(oz, 1)),
-            f.part(row_block, v.row_blocks, v.y_sizes[1]),
-            f.part(column_block, v.column_blocks, v.y_sizes[2]),
+            (plane, f.add(plane, 1)),
+            f.part(rows, v.row_blocks, v.y_sizes[1]),
+            f.part(columns_of_strip, v.column_blocks, v.y_sizes[2]),
         )
         group, of_group = f.split(panel, w.panels)
-        columns = f.minimum(f.sub(w.outputs, f.mul(of_group, t.columns)), t.columns)
+        columns = f.minimum(f.sub(w.outputs, f.mul(of_group, w.panel_columns)), w.panel_columns)
         column = self._column(f, panel)
-        x_image = f.add(f.product(b, v.x_sizes[0], v.x_steps[0]), f.mul(group, w.inputs))
-        y_image = f.add(f.product(b, v.y_sizes[0], v.y_steps[0]), column)
+        x_at = f.add(f.product(b, v.x_sizes[0], v.x_steps[0]), f.mul(group, w.inputs))
+        y_at = f.add(f.product(b, v.y_sizes[0], v.y_steps[0]), column)
+        x_of_panel, y_of_panel = f.at(x_buffer, x_at, self.t.scalar), f.at(y_buffer, y_at, self.t.scalar)
 
         kz, ky, kx = w.kernel
         with f.loop(0, kz) as z:
-            z_range = self._meeting(f, v, 0, z, box[0])
-            with f.loop(0, ky) as ky_:
-                y_range = self._meeting(f, v, 1, ky_, box[1])
-                with f.loop(0, kx) as kx_:
-                    x_range = self._meeting(f, v, 2, kx_, box[2])
-                    ranges = z_range, y_range, x_range
-                    some = True
-                    for low, high in ranges:
-                        some = f.both(some, f.less(low, high))
+            zs = self._meeting(f, v, 0, z, box[0])
+            with f.loop(0, ky) as y:
+                ys = self._meeting(f, v, 1, y, box[1])
+                with f.loop(0, kx) as x:
+                    xs = self._meeting(f, v, 2, x, box[2])
+                    some: Bit = True
+                    for pixels in (zs, ys, xs):
+                        some = f.both(some, f.less(*pixels))
+                    tap = f.add(f.mul(f.add(f.mul(z, ky), y), kx), x)
                     with f.when(some):
-                        tap = f.add(f.mul(f.add(f.mul(z, ky), ky_), kx), kx_)
-                        self._tap(f, v, (z, ky_, kx_), ranges, x, y, own, x_image, y_image,
-                                  f.add(f.mul(tap, w.inputs * w.columns), column), columns)
+                        first = f.add(f.mul(tap, w.inputs * w.columns), column)
+                        of_panel = (x_of_panel, y_of_panel, f.at(sums, first, self.t.scalar))
+                        self._tap(f, v, (z, y, x), (zs, ys, xs), of_panel, columns)
 
     def _meeting(self, f: Kernel, v: _Values, a: int, tap: Int, of: tuple[Int, Int]) -> tuple[Int, Int]:
         """The pixels of y, among `of`, for which a tap reads inside."""
@@ -202,19 +219,24 @@ class WeightKernels:
         after = f.ceildiv(f.maximum(f.add(v.x_sizes[a], ahead), 0), w.strides[a])
         return f.maximum(first, of[0]), f.minimum(after, of[1])
 
-    def _tap(self, f: Kernel, v: _Values, tap: tuple[Int, ...], ranges: tuple[tuple[Int, Int], ...], x: str, y: str,
-             own: str, x_at: Int, y_at: Int, w_at: Int, columns: Int) -> None:
+    def _tap(self, f: Kernel, v: _Values, tap: tuple[Int, ...], pixels: tuple[tuple[Int, Int], ...],
+             pointers: tuple[str, str, str], columns: Int) -> None:
+        """Adds what some pixels of y give to one tap; the pointers lead to x, y and sums of one panel."""
         t, w = self.t, self.w
-        for a, (low, _) in enumerate(ranges):
+        x, y, sums = pointers
+        x_at: Int = 0
+        y_at: Int = 0
+        for a, (low, _) in enumerate(pixels):
             place = f.sub(f.add(f.mul(low, w.strides[a]), f.mul(tap[a], w.dilations[a])), v.low[a])
             x_at = f.add(x_at, f.mul(place, v.x_steps[a]))
             y_at = f.add(y_at, f.mul(low, v.y_steps[a]))
-        _, (y_low, y_high), (x_low, x_high) = ranges
+        _, (y_low, y_high), (x_low, x_high) = pixels
+
         done = 0
         for rows, count in w.heights():
             call(
                 f, w.tile(rows).name, ("ptr", f.at(x, f.add(x_at, done), t.scalar)), ("ptr", f.at(y, y_at, t.scalar)),
-                ("ptr", f.at(own, f.add(w_at, done * w.columns), t.scalar)), ("i64", columns),
+                ("ptr", f.at(sums, done * w.columns, t.scalar)), ("i64", columns),
                 ("i64", f.sub(y_high, y_low)), ("i64", f.mul(v.x_steps[1], w.strides[1])), ("i64", v.y_steps[1]),
                 ("i64", f.sub(x_high, x_low)), ("i64", count),
             )  # fmt: skip
@@ -304,10 +326,6 @@ class _Values:
         low, x_sizes, y_sizes = (tuple(map(f.value, sizes)) for sizes in (w.low, w.x_sizes, w.y_sizes))
         batch = f.value(w.conv.x.shape[0])
 
-        def steps(sizes: tuple[Int, ...], channels: int) -> tuple[Int, ...]:
-            row = f.mul(sizes[2], channels)
-            return f.mul(row, sizes[1]), row, channels
-
         column_blocks = f.maximum(f.ceildiv(y_sizes[2], STRIP), 1)
         width = f.maximum(f.div(y_sizes[2], column_blocks), 1)
         height = f.maximum(f.div(STRIP, width), 1)
@@ -316,8 +334,8 @@ class _Values:
         multiplications = f.product(batch, *y_sizes, w.size)
         chunks = f.minimum(f.minimum(f.div(multiplications, UNIT), w.most_chunks), strips)
         chunks = f.maximum(chunks, 1)
-        parts = f.minimum(f.maximum(f.div(ENOUGH_UNITS, chunks), 1), max(w.panels * w.conv.groups, 1))
+        parts = f.minimum(f.maximum(f.div(ENOUGH_UNITS, chunks), 1), max(w.panels * w.groups, 1))
         return _Values(
-            low, x_sizes, y_sizes, steps(x_sizes, w.inputs * w.conv.groups), steps(y_sizes, w.columns),
+            low, x_sizes, y_sizes, f.steps(x_sizes, w.x_channels), f.steps(y_sizes, w.columns),
             row_blocks, column_blocks, strips, chunks, parts,
         )  # fmt: skip
