@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.cpu import matmul
+from tensorc.codegen.cpu import conv, matmul
 from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.program import Arena, External, Gate, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
@@ -112,11 +112,15 @@ def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str
     if isinstance(kernel, ir.Kernel):
         texts[kernel.name] = emit(verify(kernel), target)
         return [Launch(kernel.name, where, sizes)]
-    assert isinstance(kernel, ir.Matmul)
-    texts.update(matmul.shared(kernel, target))
-    texts[kernel.name] = matmul.emit_matmul(kernel, target)
+    if isinstance(kernel, ir.Matmul):
+        own, shared = matmul.emit_matmul(kernel, target), matmul.shared(kernel, target)
+        phases, workspace = matmul.phases(kernel, target), matmul.workspace(kernel, target)
+    else:
+        own, shared = conv.emit_conv(kernel, target), conv.shared(kernel, target)
+        phases, workspace = conv.phases(kernel, target), conv.workspace(kernel, target)
+    texts.update(shared)
+    texts[kernel.name] = own
     if kernel.epilogue is not None:
         texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), target)
-    where = (*where, places.more(matmul.workspace(kernel, target)))
-    return [Launch(name, where, sizes) for name in matmul.phases(kernel, target)]
-
+    where = (*where, places.more(workspace))
+    return [Launch(name, where, sizes) for name in phases]

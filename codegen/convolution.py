@@ -17,8 +17,7 @@ Test = tuple[str, Size, Size]
 def conv_loops(conv: ir.Conv) -> ir.Kernel:
     """The result of a convolution, without its epilogue, as a plain kernel; float16 is summed in float32.
 
-    An iteration of the grid is one element of the result.  A place outside x adds 0 · w; a window that does not read
-    an element of x adds nothing to its gradient.
+    An iteration of the grid is one element of the result.  What lies outside adds nothing.
     """
     loops = _Loops(conv)
     match conv.kind:
@@ -78,8 +77,7 @@ def _summed(conv: ir.Conv, loops: _Loops, grid: Sequence[Loop], outer: Sequence[
 
     first, second, result = conv.buffers[:3]
     holds = ir.Var(inside, boolean) if tests else None
-    masks_both = conv.kind == "input_gradient"
-    product = ir.Call("mul", (operand(first, holds), operand(second, holds if masks_both else None)), dtype)
+    product = ir.Call("mul", (operand(first, holds), operand(second, holds)), dtype)
     body: ir.Body = _nest(inner, (ir.Accum(total, (product,)),))
     if tests:
         body = (ir.Let(inside, _all_hold(tests)), *body)

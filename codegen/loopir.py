@@ -228,7 +228,7 @@ ConvKind = Literal["forward", "input_gradient", "weight_gradient"]
 class Conv:
     """One of three tensors from the two others, then the epilogue over every element of it.
 
-        y[b, p, o] = Σ_{q, c} x[b, p·stride + q·dilation − low, c] · w[q, c, o]        (x is 0 outside)
+        y[b, p, o] = Σ_{q, c} x[b, p·stride + q·dilation − low, c] · w[q, c, o]        for the q that read inside x
 
     x is [b, *s, ci], w is [*k, ci/groups, co], y is [b, *p, co], with one to three spatial axes; group number g of the
     channels of y reads group g of those of x.  The first three of `buffers` are x, w, y of a `forward` convolution; y,

@@ -231,44 +231,50 @@ class _Lowering:
 
     def matmul(self) -> ir.Matmul:
         """A matrix product, and what follows it as an epilogue over the same elements."""
-        group = self.group
-        product = next(n for n in group.nodes if n.op.kernel == "matmul")
-        loads = [self.loads[a] for a in product.args]
-        if product.a is product.b:
-            loads[1] = self.buffer(loads[1], product.b, self.operands[loads[0]], "in")
-        c = self.product_buffer(product)
+        product = next(n for n in self.group.nodes if n.op.kernel == "matmul")
         batch = [f"b{k}" for k in range(len(product.shape) - 2)]
-        grid = tuple(zip(map(self.claim, [*batch, "i", "j"]), product.shape, strict=True))
+        sizes, buffers, epilogue = self.product(product, [*batch, "i", "j"])
+        k = product.args[0].shape[-2 if product.transpose_a else -1]
+        m, n = product.shape[-2:]
+        return ir.Matmul(self.group.name, sizes, buffers, product.shape[:-2], m, n, k,
+                         product.transpose_a, product.transpose_b, epilogue)
+
+    def conv(self) -> ir.Conv:
+        """A convolution or one of its gradients, and what follows it as an epilogue over the same elements."""
+        node = next(n for n in self.group.nodes if n.op.kernel == "conv")
+        between = [f"p{k}" for k in range(len(node.shape) - 3)]
+        sizes, buffers, epilogue = self.product(node, ["b", *between, "i", "j"], node.low)
+        return ir.Conv(CONVOLUTIONS[node.op.name], self.group.name, sizes, buffers,
+                       node.strides, node.dilations, node.low, node.groups, epilogue)
+
+    def product(self, product: Node, loops: Iterable[str],
+                more: Iterable[Size] = ()) -> tuple[tuple[str, ...], tuple[ir.Buffer, ...], ir.Kernel | None]:
+        """Sizes, buffers and epilogue of an operation on two operands; `loops` run over its elements.
+
+        The sizes are those of operands and results, and of `more`.
+        """
+        group = self.group
+        loads = [self.loads[a] for a in product.args]
+        if product.args[0] is product.args[1]:
+            loads[1] = self.buffer(loads[1], product.args[1], self.operands[loads[0]], "in")
+        result = self.product_buffer(product)
+        grid = tuple(zip(map(self.claim, loops), product.shape, strict=True))
         follows = [i for i, n in enumerate(group.outputs) if n is not product]
         epilogue = None
         if follows:
-            self.loads[product] = c
+            self.loads[product] = result
             by_loop = [dims.symbol(var) for var, size in grid if size != 1]
             index = [tuple(0 if a is None else by_loop[a] for a in axes) for axes in group.axes]
             self.store_all(follows, index)
             epilogue = self.kernel(f"{group.name}_epilogue", grid)
-        order = [*loads, c]
+        order = [*loads, result]
         rest = [b for b in (epilogue.buffers if epilogue else ()) if b.name not in order]
         buffers = (*(self.buffers[n] for n in order), *rest)
-        k = product.args[0].shape[-2 if product.transpose_a else -1]
-        m, n = product.shape[-2:]
-        sizes = sorted({s for size in (m, n, k, *product.shape) for s in dims.symbols(size)}
-                       | set(_size_names(buffers, (), ())) | set(epilogue.sizes if epilogue else ()))
+        sizes = tuple(sorted({s for size in (*product.shape, *more) for s in dims.symbols(size)}
+                             | set(_size_names(buffers, (), ())) | set(epilogue.sizes if epilogue else ())))
         if epilogue is not None:
-            epilogue = ir.Kernel(epilogue.name, tuple(sizes), buffers, grid, epilogue.body)
-        return ir.Matmul(group.name, tuple(sizes), buffers, product.shape[:-2], m, n, k,
-                         product.transpose_a, product.transpose_b, epilogue)
-
-    def conv(self) -> ir.Conv:
-        """A convolution or one of its gradients."""
-        (node,) = self.group.outputs
-        first, second = (self.loads[a] for a in node.args)
-        if first == second:
-            second = self.buffer(second, node.args[1], self.operands[first], "in")
-        buffers = tuple(self.buffers[name] for name in (first, second, *self.stores))
-        sizes = {s for size in (*node.low, node.groups) for s in dims.symbols(size)} | set(_size_names(buffers, (), ()))
-        return ir.Conv(CONVOLUTIONS[node.op.name], self.group.name, tuple(sorted(sizes)), buffers,
-                       node.strides, node.dilations, node.low, node.groups)
+            epilogue = ir.Kernel(epilogue.name, sizes, buffers, grid, epilogue.body)
+        return sizes, buffers, epilogue
 
     def product_buffer(self, product: Node) -> str:
         """Where the bare product goes: its own place, or over a result of the epilogue, or memory of the launch."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.convolution import conv_loops
+from tensorc.codegen.cpu.conv import is_direct
 from tensorc.codegen.keep import keep_values
 from tensorc.codegen.lower import Lowered, Scratch
 from tensorc.codegen.share import share_values
@@ -25,10 +27,11 @@ FEW = 2048
 def prepare(lowered: Lowered) -> list[Lowered]:
     """The kernels that do a group's work, in order."""
     kernel = lowered.kernel
-    if isinstance(kernel, ir.Matmul):
+    if isinstance(kernel, ir.Matmul) or isinstance(kernel, ir.Conv) and is_direct(kernel):
         return [lowered]
     if isinstance(kernel, ir.Conv):
-        kernel = conv_loops(kernel)
+        parts = [conv_loops(kernel), kernel.epilogue]
+        return [ready for part in parts if part is not None for ready in prepare(replace(lowered, kernel=part))]
     where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
     kernel = collapse(keep_values(share_values(merge_loops(kernel))))
     return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)

@@ -133,7 +133,7 @@ class _Planner:
         if not any(memory_of(n) is variable for n in group.inputs):
             return True
         written_early = new.op.kernel is not None          # a bare product, before its epilogue
-        return (group.kind in ("map", "column", "matmul") and not written_early
+        return (group.kind in ("map", "column", "matmul", "conv") and not written_early
                 and _reads_own_place(group, variable, new))
 
     def steps(self) -> list[list[Group]]:

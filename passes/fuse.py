@@ -27,7 +27,10 @@ CHEAP = frozenset(
 KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse"}
 """The kind of cluster for each code generator of its own."""
 
-ALONE = frozenset(("along", "conv", "scatter", "sparse"))
+PRODUCTS = frozenset(("matmul", "conv"))
+"""Kinds of clusters whose code generator takes what follows elementwise along."""
+
+ALONE = frozenset(("along", "scatter", "sparse"))
 """Kinds of clusters that stay single nodes."""
 
 LIMIT = 160
@@ -44,7 +47,7 @@ class Cluster:
     axes: dict[Node, Axes]
     first: int                                   # place of its earliest and latest node in the graph's order
     last: int
-    matmul: Node | None = None
+    product: Node | None = None
     shifted: bool = field(default=False)         # holds nodes that read operands at other places than their own
 
     @property
@@ -134,19 +137,19 @@ class _Fusion:
                 return None
             follow = follow | dict(zip(hidden, wider, strict=True))
         elif hidden:                             # what follows a reduction at its own size
-            if outer.reduced or outer.kind == "matmul" or not monotonic:
+            if outer.reduced or outer.kind in PRODUCTS or not monotonic:
                 return None
             back = {o: i for i, o in follow.items()}
             return self.joined(outer, inner, back, inner.frame, inner.kind)
         elif wider:                              # computed once, used by many: through memory
             return None
-        if not monotonic and not (closed and not inner.reduced and inner.matmul is None):
+        if not monotonic and not (closed and not inner.reduced and inner.product is None):
             return None
         reduced = frozenset(follow[i] for i in inner.reduced)
         if reduced and outer.reduced and reduced != outer.reduced:
             return None
         kinds = {inner.kind, outer.kind} - {"map"}
-        if "matmul" in kinds and (len(kinds) > 1 or inner.matmul and outer.matmul or inner.shifted or outer.shifted):
+        if PRODUCTS & kinds and (len(kinds) > 1 or inner.product and outer.product or inner.shifted or outer.shifted):
             return None
         if inner.kind == "column" and not hidden:
             return None
@@ -163,7 +166,7 @@ class _Fusion:
         return Cluster(
             kind=kind, frame=frame, reduced=kept.reduced | frozenset(follow[i] for i in moved.reduced if i in follow),
             axes=axes | kept.axes, first=min(moved.first, kept.first), last=max(moved.last, kept.last),
-            matmul=moved.matmul or kept.matmul,
+            product=moved.product or kept.product,
             shifted=moved.shifted or kept.shifted or any(a is None and b is not None for n, at in moved.axes.items()
                                                          for a, b in zip(axes[n], at, strict=True)),
         )
@@ -294,7 +297,7 @@ def new_cluster(node: Node, place: int) -> Cluster:
         axes = tuple(None if i in gone else a for i, a in enumerate(at) if keep or i not in gone)
         inner = frozenset(range(len(frame) - len(reduced), len(frame)))
         kind = "map" if not reduced else "row" if reduced == inner and len(frame) > len(reduced) else "column"
-    return Cluster(kind, frame, reduced, {node: axes}, place, place, node if kind == "matmul" else None, is_shift(node))
+    return Cluster(kind, frame, reduced, {node: axes}, place, place, node if kind in PRODUCTS else None, is_shift(node))
 
 
 def follow_axes(inner: Cluster, outer: Cluster, operand: Node, node: Node) -> dict[int, int] | None:

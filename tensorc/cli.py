@@ -222,11 +222,8 @@ def _print_graphs(shown: _Shown, after: str | None) -> None:
 
 def _loops(compiled: Program) -> str:
     """The kernels in the order they run."""
-    from tensorc.codegen.loopir import Kernel
-    from tensorc.codegen.looptext import kernel_text, matmul_text
-
     kernels = [lowered.kernel for _, group in compiled.assembly.lowered for lowered in group]
-    return "\n".join(kernel_text(k) if isinstance(k, Kernel) else matmul_text(k) for k in kernels)
+    return "\n".join(map(str, kernels))
 
 
 def devices() -> str:

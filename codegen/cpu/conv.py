@@ -15,6 +15,12 @@ from tensorc.ir.types import f32, f64
 DTYPES = (f32, f64)
 
 
+def is_direct(conv: Conv) -> bool:
+    """Whether `emit_conv` takes a convolution: of its dtypes, with one to three spatial axes and known channels."""
+    known = all(isinstance(size, int) for size in (*conv.w.shape, conv.groups))
+    return known and len(conv.strides) <= 3 and all(b.dtype is conv.result.dtype in DTYPES for b in conv.buffers[:3])
+
+
 def emit_conv(conv: Conv, target: Target) -> str:
     """The LLVM IR of the kernels that `phases` names, without the functions of `shared`.
 
@@ -24,7 +30,7 @@ def emit_conv(conv: Conv, target: Target) -> str:
     An epilogue E is called as `@E_box(ptr buffers, ptr sizes, i64 index…, i64 i0, i64 i1, i64 j0, i64 j1)`, i and j
     being the result's last two axes, on each part of the result that is finished.
 
-    Raises: DTypeError unless all three tensors have one dtype of DTYPES.
+    Raises: DTypeError unless `is_direct`.
     """
     return "".join(_kernels(conv, target).texts())
 
@@ -45,10 +51,12 @@ def workspace(conv: Conv, target: Target) -> Size:
 
 
 def _kernels(conv: Conv, target: Target) -> GatherKernels | WeightKernels:
-    dtype = conv.result.dtype
-    if dtype not in DTYPES or any(b.dtype is not dtype for b in conv.buffers[:3]):
+    if not is_direct(conv):
         given = ", ".join(str(b.dtype) for b in conv.buffers[:3])
-        raise DTypeError(f"no convolution of {given}; all three must be one of {', '.join(map(str, DTYPES))}")
+        raise DTypeError(
+            f"no direct convolution of {given}; all three must be one of {', '.join(map(str, DTYPES))},"
+            " with one to three spatial axes and known channels"
+        )
     depthwise = is_depthwise(conv)
     if conv.kind == "weight_gradient":
         return WeightKernels((DepthwiseWeights.of_channels if depthwise else WeightGradient.of)(conv, target))

@@ -63,8 +63,8 @@ class Axis:
 
     @property
     def is_single(self) -> bool:
-        """Whether each result meets one number of the kernel."""
-        return all(taps.count == 1 for taps in self.classes)
+        """Whether each result reads one place, for sure."""
+        return self.inside and all(taps.count == 1 for taps in self.classes)
 
     def _is_inside(self, taps: Taps) -> bool:
         if taps.count == 0:

@@ -1,6 +1,6 @@
 """Convolution: one product of three tensors x, w and y, read in three directions.
 
-    y[b, p, o] = Σ_{q, c} x[b, p·stride + q·dilation − low, c] · w[q, c, o]        (x is 0 outside)
+    y[b, p, o] = Σ_{q, c} x[b, p·stride + q·dilation − low, c] · w[q, c, o]        for the q that read inside x
 
 x is [b, *s, ci], w is [*k, ci/groups, co], y is [b, *p, co], with one or more spatial axes.  Each operation gives one
 of the three from the other two, and `shape` tells the spatial sizes of what it gives: the padding at the high end is
@@ -13,6 +13,7 @@ as x has channels, w is a depthwise kernel [*k, ci, m] seen as [*k, 1, ci·m].  
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from tensorc.ops.define import defop
 from tensorc.ops.elementwise import numbers
 from tensorc.ops.infer import agree, same_dtype, show_shape
 from tensorc.ops.sample import Sample, sample
-from tensorc.ops.windows import Array, Ints, Sizes, add_back, check_counts, check_geometry, cut
+from tensorc.ops.windows import Array, Ints, Sizes, check_counts, check_geometry
 
 
 def _sample(first: str, second: str, shape: Ints, **geometry: Any) -> Sample:
@@ -84,52 +85,61 @@ def _weight_gradient_type(x: TensorType, g: TensorType, *, strides: Ints, dilati
     return x.with_shape((*shape, *channels))
 
 
-# The meaning: products of matrices, one a group, over rows that hold the elements of one window.
+# The meaning: tap by tap, a product of the elements of x and y that it relates; c, o are channels of one group g.
 
 def _wide(*arrays: Array) -> list[Array]:
     """float16 as float32, others as they are."""
     return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]
 
 
-def _rows(parts: Array, rank: int, groups: int) -> Array:
-    """Elements of windows [b, *p, *k, ci] as [groups, b·p, k·ci/groups]."""
-    count, taps = math.prod(parts.shape[:rank + 1]), math.prod(parts.shape[rank + 1:-1])
-    of_one = parts.shape[-1] // groups
-    apart = parts.reshape(count, taps, groups, of_one)
-    return np.moveaxis(apart, 2, 0).reshape(groups, count, taps * of_one)
+def _grouped(array: Array, groups: int) -> Array:
+    """The last axis as [groups, channels of one]."""
+    return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
 
 
-def _columns(x: Array, groups: int) -> Array:
-    """A kernel [*k, ci/groups, co] as [groups, k·ci/groups, co/groups]; likewise y as [groups, b·p, co/groups]."""
-    return np.moveaxis(x.reshape(math.prod(x.shape[:-1]), groups, x.shape[-1] // groups), 1, 0)
+def _taps(x: Array, y: Array, window: Ints, strides: Ints, dilations: Ints,
+          low: Ints) -> Iterator[tuple[Ints, tuple[Array, ...], tuple[Array, ...]]]:
+    """For each tap that reads inside x at all: the places in x and those in y that it relates."""
+    batch = np.arange(x.shape[0])
+    for tap in np.ndindex(*window):
+        in_x, in_y = [batch], [batch]
+        geometry = zip(tap, strides, dilations, low, x.shape[1:], y.shape[1:], strict=False)
+        for q, stride, dilation, before, n, count in geometry:
+            places = np.arange(count) * stride + q * dilation - before
+            inside = (places >= 0) & (places < n)
+            in_x.append(places[inside])
+            in_y.append(np.flatnonzero(inside))
+        yield tap, np.ix_(*in_x), np.ix_(*in_y)
 
 
 def _conv(x: Array, w: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints, groups: int) -> Array:
     dtype = x.dtype
-    x, w = _wide(x, w)
-    parts = cut(x, window=w.shape[:-2], strides=strides, dilations=dilations, low=low, counts=shape, fill=0)
-    y = np.matmul(_rows(parts, len(shape), groups), _columns(w, groups))
-    return np.asarray(np.moveaxis(y, 0, 1).reshape(x.shape[0], *shape, w.shape[-1]), dtype)
+    x, w = (_grouped(a, groups) for a in _wide(x, w))
+    y = np.zeros((x.shape[0], *shape, *w.shape[-2:]), x.dtype)
+    for tap, in_x, in_y in _taps(x, y, w.shape[:-3], strides, dilations, low):
+        y[in_y] += np.einsum("...gc,cgo->...go", x[in_x], w[tap])
+    return y.reshape(*y.shape[:-2], math.prod(y.shape[-2:])).astype(dtype)
 
 
 def _input_gradient(g: Array, w: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints,
                     groups: int) -> Array:
     dtype = g.dtype
-    g, w = _wide(g, w)
-    window, of_one = w.shape[:-2], w.shape[-2]
-    rows = np.matmul(_columns(g, groups), _columns(w, groups).swapaxes(1, 2))
-    apart = rows.reshape(groups, rows.shape[1], math.prod(window), of_one)
-    parts = np.moveaxis(apart, 0, 2).reshape(*g.shape[:-1], *window, groups * of_one)
-    return add_back(parts, strides=strides, dilations=dilations, low=low, sizes=shape).astype(dtype)
+    g, w = (_grouped(a, groups) for a in _wide(g, w))
+    x = np.zeros((g.shape[0], *shape, groups, w.shape[-3]), g.dtype)
+    for tap, in_x, in_y in _taps(x, g, w.shape[:-3], strides, dilations, low):
+        x[in_x] += np.einsum("...go,cgo->...gc", g[in_y], w[tap])
+    return x.reshape(*x.shape[:-2], math.prod(x.shape[-2:])).astype(dtype)
 
 
 def _weight_gradient(x: Array, g: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints,
                      groups: int) -> Array:
     dtype = x.dtype
-    x, g = _wide(x, g)
-    parts = cut(x, window=shape, strides=strides, dilations=dilations, low=low, counts=g.shape[1:-1], fill=0)
-    w = np.matmul(_rows(parts, len(shape), groups).swapaxes(1, 2), _columns(g, groups))
-    return np.asarray(np.moveaxis(w, 0, 1).reshape(*shape, x.shape[-1] // groups, g.shape[-1]), dtype)
+    x, g = (_grouped(a, groups) for a in _wide(x, g))
+    w = np.zeros((*shape, x.shape[-1], *g.shape[-2:]), x.dtype)
+    for tap, in_x, in_y in _taps(x, g, shape, strides, dilations, low):
+        rows, columns = (a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:]) for a in (x[in_x], g[in_y]))
+        w[tap] = np.einsum("pgc,pgo->cgo", rows, columns)
+    return w.reshape(*w.shape[:-2], math.prod(w.shape[-2:])).astype(dtype)
 
 
 # The operations.
