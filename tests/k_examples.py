@@ -70,6 +70,12 @@ def binary_crossentropy(target, output):
     return -(target * np.log(p) + (1 - target) * np.log(1 - p))
 
 
+def whole_mean(x):
+    """Over the first axis, rounded towards zero; 0 of none."""
+    total = x.sum(0)
+    return (np.sign(total) * (abs(total) // max(len(x), 1))).astype(x.dtype)
+
+
 def one_hot(i, n):
     return (i[..., None] == np.arange(n)).astype("float32")
 
@@ -210,7 +216,14 @@ REDUCTIONS = {
         steps("s n m")(lambda s: K.sum(s, -1), lambda s: s.sum(-1, dtype="int32")),
     ],
     "prod": [of("x n m")(lambda x: K.prod(x, 1), lambda x: x.prod(1)), of("x n m")(K.prod, np.prod)],
-    "mean": [of("x n m")(K.mean, np.mean), of("x n m k")(lambda x: K.mean(x, [0, 2]), lambda x: x.mean((0, 2)))],
+    "mean": [
+        of("x n m")(K.mean, np.mean),
+        of("x n m k")(lambda x: K.mean(x, [0, 2]), lambda x: x.mean((0, 2))),
+        steps("s n m")(lambda s: K.mean(s, 0), whole_mean),
+        steps("s n m")(
+            lambda s: K.mean(K.cast(s * s * 12, "uint8"), 0), lambda s: whole_mean(s * s * 12).astype("uint8")
+        ),
+    ],
     "var": [of("x n m")(lambda x: K.var(x, -1, True), lambda x: x.var(-1, keepdims=True)), of("x n m")(K.var, np.var)],
     "std": [of("x n m")(lambda x: K.std(x, 0), lambda x: x.std(0))],
     "any": [steps("x n m")(lambda x: K.any(x, 1), lambda x: x.any(1)), steps("b n m")(K.any, np.any)],

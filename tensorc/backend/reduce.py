@@ -10,10 +10,8 @@ from tensorc import ops
 from tensorc.backend.convert import as_node, cast_node
 from tensorc.backend.math import as_float
 from tensorc.backend.provenance import public
-from tensorc.backend.sizes import size_node
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError, ShapeError
-from tensorc.ir import dims
 from tensorc.ir.node import Node, Op
 from tensorc.ir.types import boolean, i64
 
@@ -118,14 +116,8 @@ def l2_normalize(x: Any, axis: Any = None) -> Tensor:
 
 def mean_node(x: Node, axis: Any, keepdims: bool) -> Node:
     """The mean along the axes, in the dtype of x."""
-    axes = some_axes(axis, len(x.shape))
-    if x.dtype.is_float:
-        mean: Node = ops.mean(x, axes=axes, keepdims=keepdims)
-        return mean
-    total = ops.sum(x, axes=axes, keepdims=keepdims)
-    count = size_node(dims.product(x.shape[a] for a in axes), x.dtype)
-    quotient: Node = ops.mul(ops.sign(total), ops.floordiv(ops.abs(total), count))
-    return quotient
+    mean: Node = ops.mean(x, axes=some_axes(axis, len(x.shape)), keepdims=keepdims)
+    return mean
 
 
 def variance_node(x: Node, axis: Any, keepdims: bool) -> Node:
