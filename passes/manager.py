@@ -150,7 +150,7 @@ def find(name: str, pipeline: Pipeline) -> Step:
             return step
     if name in _registered:
         return Step(name, _registered[name])
-    from importlib.metadata import entry_points             # slow to import, and seldom needed
+    from importlib.metadata import entry_points  # slow to import, and seldom needed
 
     installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name in installed:
