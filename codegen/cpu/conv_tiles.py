@@ -164,12 +164,18 @@ class Tile:
         ]  # fmt: skip
 
     def _run(self, f: Function) -> None:
-        """%count tiles beside each other."""
+        """%count tiles beside each other.
+
+        What one pixel reads and its neighbour reads later must not stand in one piece of code: LLVM would keep it in
+        registers that are not there.
+        """
         t = self.tiles
+        most = min(self.between, STRAIGHT)
         with f.loop(0, "%count") as number:
             source = f.at("%source", f.mul(number, self.pixels * self.between), t.scalar)
             result = f.at("%result", f.mul(f.mul(number, "%step"), self.pixels), t.scalar)
-            sums = tile_sums(f, t, self.pixels, source, self.loops(), lambda a, i: f.at(a, i * self.between, t.scalar))
+            sums = tile_sums(f, t, self.pixels, source, self.loops(), lambda a, i: f.at(a, i * self.between, t.scalar),
+                             most=most)
             store_sums(f, t, sums, result, self.columns)
 
     def _low(self, f: Function) -> None:
@@ -190,18 +196,19 @@ Place = Callable[[str, int], str]
 
 def tile_sums(
     f: Function, t: ConvTiles, pixels: int, source: str, loops: Sequence[Loop], place: Place,
-    masks: Sequence[str] = (),
+    masks: Sequence[str] = (), most: int = STRAIGHT,
 ) -> list[list[str]]:  # fmt: skip
     """Cells with the sums of a tile: for each pixel one for each vector of channels.
 
-    Vectors of %weights are read under the masks, if there are any.
+    Vectors of %weights are read under the masks, if there are any.  No more than `most` rounds of the innermost loop
+    are written in one piece.
     """
     kind = t.instructions(f, t.lanes).T
     sums = [[f.cell(kind, "zeroinitializer") for _ in range(t.width)] for _ in range(pixels)]
 
     def level(a: str, w: str, loop: Loop, *inner: Loop) -> None:
         if not inner:
-            _add_channels(f, t, loop, a, w, sums, place, masks)
+            _add_channels(f, t, loop, a, w, sums, place, masks, most)
             return
         with f.loop(0, loop.count) as i:
             there = f.at(a, f.mul(i, loop.source), t.scalar)
@@ -212,8 +219,9 @@ def tile_sums(
 
 
 def _add_channels(
-    f: Function, t: ConvTiles, loop: Loop, a: str, w: str, sums: list[list[str]], place: Place, masks: Sequence[str]
-) -> None:
+    f: Function, t: ConvTiles, loop: Loop, a: str, w: str, sums: list[list[str]], place: Place, masks: Sequence[str],
+    most: int,
+) -> None:  # fmt: skip
     """The innermost loop, some channels at a time, or written out where they are few."""
     ops = t.instructions(f, t.lanes)
 
@@ -234,15 +242,16 @@ def _add_channels(
             for cell, value in zip(cells, row, strict=True):
                 f.store(ops.T, value, cell)
 
-    if isinstance(loop.count, int) and loop.count <= STRAIGHT:
+    if isinstance(loop.count, int) and loop.count <= most:
         turn(a, w, loop.count)
         return
 
     a_cell, w_cell = f.cell("ptr"), f.cell("ptr")
     f.store("ptr", a, a_cell)
     f.store("ptr", w, w_cell)
-    whole = f.floor_to(loop.count, UNROLL)
-    for start, stop, count in ((0, whole, UNROLL), (whole, loop.count, 1)):
+    some = min(UNROLL, most)
+    whole = f.floor_to(loop.count, some)
+    for start, stop, count in ((0, whole, some), (whole, loop.count, 1)):
         if start != stop:
             with f.loop(start, stop, count):
                 a, w = f.load("ptr", a_cell), f.load("ptr", w_cell)
