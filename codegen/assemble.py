@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.cpu import conv, matmul
+from tensorc.codegen.cpu import matmul
 from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.program import Arena, External, Gate, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
@@ -116,6 +116,8 @@ def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str
         own, shared = matmul.emit_matmul(kernel, target), matmul.shared(kernel, target)
         phases, workspace = matmul.phases(kernel, target), matmul.workspace(kernel, target)
     else:
+        from tensorc.codegen.cpu import conv  # imported where a program has one
+
         own, shared = conv.emit_conv(kernel, target), conv.shared(kernel, target)
         phases, workspace = conv.phases(kernel, target), conv.workspace(kernel, target)
     texts.update(shared)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.convolution import conv_loops
-from tensorc.codegen.cpu.conv import is_direct
 from tensorc.codegen.keep import keep_values
 from tensorc.codegen.lower import Lowered, Scratch
 from tensorc.codegen.share import share_values
@@ -27,9 +26,13 @@ FEW = 2048
 def prepare(lowered: Lowered) -> list[Lowered]:
     """The kernels that do a group's work, in order."""
     kernel = lowered.kernel
-    if isinstance(kernel, ir.Matmul) or isinstance(kernel, ir.Conv) and is_direct(kernel):
+    if isinstance(kernel, ir.Matmul):
         return [lowered]
     if isinstance(kernel, ir.Conv):
+        from tensorc.codegen.cpu.conv import is_direct  # imported where a program has one
+
+        if is_direct(kernel):
+            return [lowered]
         parts = [conv_loops(kernel), kernel.epilogue]
         return [ready for part in parts if part is not None for ready in prepare(replace(lowered, kernel=part))]
     where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))

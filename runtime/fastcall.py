@@ -160,6 +160,11 @@ def _definition(name: str) -> _MethodDefinition:
     return _MethodDefinition(name.encode(), _library().address(name), METH_FASTCALL, None)
 
 
+def preload() -> None:
+    """Loads the builtins' code, if it is not yet loaded."""
+    _library()
+
+
 def _library() -> Library:
     """The builtins' code, loaded once for all programs."""
     global _loaded

@@ -26,6 +26,7 @@ from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
 from tensorc.runtime import identity, store, threads
 from tensorc.runtime.memory import Arena
+from tensorc.runtime.ready import prepare
 
 if TYPE_CHECKING:
     from tensorc.codegen.assemble import Assembly
@@ -58,6 +59,7 @@ class Program:
         self.sizes = size_symbols(graph)
         self.times: dict[str, float] = {}
         self._pipeline = pipeline
+        prepare()
         entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
         self.order: list[int] = entry.facts["order"]
         self.constants = entry.arrays
