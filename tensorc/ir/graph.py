@@ -70,9 +70,9 @@ class Graph:
         return dump(self)
 
 
-def postorder(roots: Iterable[Node]) -> list[Node]:
-    """Operands before users, depth first, without recursion."""
-    seen: set[Node] = set()
+def postorder(roots: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
+    """Operands before users, depth first, without recursion; `given` nodes and what only they need are left out."""
+    seen = set(given)
     order: list[Node] = []
     stack = [(r, False) for r in reversed(tuple(roots))]
     while stack:

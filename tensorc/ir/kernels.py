@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensorc.ir.dims import Size
+from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 
 
@@ -44,21 +45,7 @@ class Group:
     @property
     def nodes(self) -> list[Node]:
         """The nodes computed here, operands first."""
-        stop = set(self.inputs)
-        if self.kind == "copy":
-            return []
-        order: list[Node] = []
-        seen = set(stop)
-        stack = [(n, False) for n in reversed(self.outputs)]
-        while stack:
-            node, ready = stack.pop()
-            if ready:
-                order.append(node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append((node, True))
-                stack.extend((a, False) for a in reversed(node.args) if a not in seen)
-        return order
+        return [] if self.kind == "copy" else postorder(self.outputs, self.inputs)
 
 
 @dataclass(frozen=True, eq=False)
