@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorc.codegen import loopir as ir
-from tensorc.codegen.cpu import matmul
-from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.program import Arena, External, Gate, Launch, ProgramSpec, emit_program
 from tensorc.codegen.cpu.program import Place as Memory
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
-from tensorc.codegen.loopverify import verify
 from tensorc.codegen.lower import Lowered, Scratch, lower
+from tensorc.codegen.module import Module
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -43,8 +40,8 @@ def assemble(graph: Graph, target: Target) -> Assembly:
     names = labels(graph)
     steps: list[tuple[Launch, ...]] = []
     lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
-    texts: dict[str, str] = {}
-    top: Size = graph.plan.arena
+    module = Module(target)
+    scratch: list[Size] = []
     checked = 0
     for step in graph.plan.steps:
         used: Size = 0
@@ -53,18 +50,18 @@ def assemble(graph: Graph, target: Target) -> Assembly:
             kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
             lowered.append((group, kernels))
             place = _Places(graph, graph.plan.arena + used)
-            columns.append([launch for k in kernels for launch in _launches(k, place, target, texts)])
+            columns.append([launch for k in kernels for launch in _launches(k, place, module)])
             used = used + place.used
         depth = max(map(len, columns))
         steps.extend(tuple(c[i] for c in columns if i < len(c)) for i in range(depth))
-        top = dims.maximum(top, graph.plan.arena + used)
+        scratch.append(used)
         if any(n.op.name == "check" for group in step for n in group.outputs):
             checked = len(steps)
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
     externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
     gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), top, gate)
-    kernels_text = "\n".join(texts.values())
+    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), graph.plan.arena, gate, tuple(scratch))
+    kernels_text = "\n".join(module.texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
     return Assembly(tuple(lowered), spec, text)
 
@@ -104,25 +101,11 @@ class _Places:
         return memory
 
 
-def _launches(lowered: Lowered, places: _Places, target: Target, texts: dict[str, str]) -> list[Launch]:
-    """The launches of one kernel; its text, and what it shares with others, is added to `texts`."""
-    kernel = lowered.kernel
+def _launches(lowered: Lowered, places: _Places, module: Module) -> list[Launch]:
+    """The launches of one kernel, whose code is in `module` then."""
+    code = module.add(lowered.kernel)
     where = tuple(map(places.of, lowered.operands))
-    sizes = tuple(map(dims.symbol, kernel.sizes))
-    if isinstance(kernel, ir.Kernel):
-        texts[kernel.name] = emit(verify(kernel), target)
-        return [Launch(kernel.name, where, sizes)]
-    if isinstance(kernel, ir.Matmul):
-        own, shared = matmul.emit_matmul(kernel, target), matmul.shared(kernel, target)
-        phases, workspace = matmul.phases(kernel, target), matmul.workspace(kernel, target)
-    else:
-        from tensorc.codegen.cpu import conv  # imported where a program has one
-
-        own, shared = conv.emit_conv(kernel, target), conv.shared(kernel, target)
-        phases, workspace = conv.phases(kernel, target), conv.workspace(kernel, target)
-    texts.update(shared)
-    texts[kernel.name] = own
-    if kernel.epilogue is not None:
-        texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), target)
-    where = (*where, places.more(workspace))
-    return [Launch(name, where, sizes) for name in phases]
+    if code.workspace is not None:
+        where = (*where, places.more(code.workspace))
+    sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
+    return [Launch(name, where, sizes) for name in code.phases]

@@ -195,6 +195,13 @@ def test_steps_run_in_order(thread_count: int) -> None:
     assert (result == 20).all()
 
 
+def test_the_arena_has_room_for_the_step_that_needs_most() -> None:
+    scratch = tuple(64 * ((n + i) // (1 + i % 7)) for i in range(2000))
+    loaded = program(ProgramSpec("deep", ("n",), 0, (), 64 * n, scratch=scratch))
+    for rows in (0, 1, 1000):
+        assert run(loaded, [], (rows,)) == 64 * rows + max(64 * ((rows + i) // (1 + i % 7)) for i in range(2000))
+
+
 def test_several_threads_call_one_program() -> None:
     halfway = Arena(64 * (n // 3))
     steps = ((add(External(0), External(0), halfway),), (add(halfway, External(0), External(1)),))

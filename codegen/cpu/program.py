@@ -75,8 +75,9 @@ class ProgramSpec:
         sizes: the symbols that the sizes of launches, offsets and arena are made of.
         externals: how many buffers the caller supplies.
         steps: run in order; the launches of one step do not depend on each other and run side by side.
-        arena: bytes of scratch memory, aligned to 64.
+        arena: bytes of memory that steps share, aligned to 64.
         gate: what the later steps depend on.
+        scratch: bytes behind the arena that one step or another needs for itself.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ProgramSpec:
     steps: tuple[Step, ...]
     arena: Size
     gate: Gate | None = None
+    scratch: tuple[Size, ...] = ()
 
 
 class Loaded:
@@ -260,10 +262,15 @@ def _arena_bytes(spec: ProgramSpec) -> Iterator[str]:
     yield "define i64 @arena_bytes(ptr %sizes) {"
 
     lines: list[str] = []
-    total = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines)).value(spec.arena)
+    arithmetic = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines))
+    most = "0"
+    for i, scratch in enumerate(dict.fromkeys(spec.scratch)):
+        lines.append(f"  %most{i} = call i64 @llvm.smax.i64(i64 {most}, i64 {arithmetic.value(scratch)})")
+        most = f"%most{i}"
+    lines.append(f"  %total = add i64 {arithmetic.value(spec.arena)}, {most}")
 
     yield from lines
-    yield f"  ret i64 {total}"
+    yield "  ret i64 %total"
     yield "}"
 
 

@@ -1,0 +1,81 @@
+"""The kernels of one module: equal ones, as the layers of a deep network are, have their code made once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.cpu import matmul
+from tensorc.codegen.cpu.emit import emit, emit_box
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.loopverify import verify
+from tensorc.ir.dims import Size
+
+Work = ir.Kernel | ir.Matmul | ir.Conv
+
+
+@dataclass(frozen=True)
+class Code:
+    """What runs a kernel: the functions to launch, one when the other is done, and the scratch bytes they share."""
+
+    phases: tuple[str, ...]
+    workspace: Size | None = None
+
+
+class Module:
+    """The LLVM IR of kernels, by name, as they are added."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.texts: dict[str, str] = {}
+        self._known: dict[Hashable, Code] = {}
+
+    def add(self, kernel: Work) -> Code:
+        """The code of a kernel: that of an equal one, or newly made.  Raises IRError for one that is not valid."""
+        key = signature(kernel)
+        if key not in self._known:
+            self._known[key] = self._made(kernel)
+        return self._known[key]
+
+    def _made(self, kernel: Work) -> Code:
+        if isinstance(kernel, ir.Kernel):
+            self.texts[kernel.name] = emit(verify(kernel), self.target)
+            return Code((kernel.name,))
+        if isinstance(kernel, ir.Matmul):
+            own, shared = matmul.emit_matmul(kernel, self.target), matmul.shared(kernel, self.target)
+            code = Code(matmul.phases(kernel, self.target), matmul.workspace(kernel, self.target))
+        else:
+            from tensorc.codegen.cpu import conv  # imported where a program has one
+
+            own, shared = conv.emit_conv(kernel, self.target), conv.shared(kernel, self.target)
+            code = Code(conv.phases(kernel, self.target), conv.workspace(kernel, self.target))
+        self.texts.update(shared)
+        self.texts[kernel.name] = own
+        if kernel.epilogue is not None:
+            self.texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), self.target)
+        return code
+
+
+def signature(kernel: Work) -> Hashable:
+    """What a kernel does, whatever it and its buffers are called; kernels of one signature can stand for each other."""
+    names: dict[str, Hashable] = {b.name: i for i, b in enumerate(kernel.buffers)}
+    names[kernel.name] = "kernel"
+    if not isinstance(kernel, ir.Kernel) and kernel.epilogue is not None:
+        names[kernel.epilogue.name] = "epilogue"
+    return _spelled(kernel, names)
+
+
+def _spelled(thing: Any, names: Mapping[str, Hashable]) -> Hashable:
+    """A piece of the loop IR with some names replaced."""
+    if isinstance(thing, str):
+        return names.get(thing, thing)
+    if isinstance(thing, tuple):
+        return tuple([_spelled(each, names) for each in thing])
+    if isinstance(thing, ir.Num):
+        return ir.Num, repr(thing.value), thing.dtype  # 0.0 is not -0.0, and nan is nan
+    if type(thing).__module__ == ir.__name__:
+        return type(thing), *[_spelled(getattr(thing, f.name), names) for f in fields(thing)]
+    size_or_dtype: Hashable = thing
+    return size_or_dtype
