@@ -122,6 +122,25 @@ def test_sizes_related_by_a_formula_are_looked_at() -> None:
         f([np.ones(5, np.float32), np.ones(4, np.float32)])
 
 
+def test_a_size_that_leaves_a_product_as_it_is_is_1() -> None:
+    x, y = K.placeholder((None,)), K.placeholder((None, None))
+    f = K.function([x, y], [K.stack([x + y[:, 0], x + K.flatten(y)])])
+
+    assert f([np.ones(3, np.float32), np.ones((3, 1), np.float32)])[0].tolist() == [[2, 2, 2]] * 2
+    with pytest.raises(ShapeError):
+        f([np.ones(3, np.float32), np.ones((3, 2), np.float32)])
+
+
+def test_sizes_whose_equation_has_no_solution_in_one_of_them_are_looked_at() -> None:
+    x, y = K.placeholder((None,)), K.placeholder((None,))
+    squares = [K.flatten(K.expand_dims(v) * K.expand_dims(v, 0)) for v in (x, y)]
+    f = K.function([x, y], [K.stack([squares[0] + squares[1], squares[0]])])
+
+    assert f([np.ones(2, np.float32), np.ones(2, np.float32)])[0].tolist() == [[2, 2, 2, 2], [1, 1, 1, 1]]
+    with pytest.raises(ShapeError):
+        f([np.ones(2, np.float32), np.ones(3, np.float32)])
+
+
 def test_many_sizes_are_not_all_remembered() -> None:
     x = K.placeholder((None,))
     f = K.function([x], [x * 2])

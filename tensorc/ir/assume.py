@@ -57,9 +57,10 @@ def solve(a: Size, b: Size) -> tuple[str, Size] | None:
     """(name, value) that makes a equal b by substitution, or None where nothing can be isolated.
 
     The name is a symbol if one can be isolated, else the text of an application such as `n//2`.  The later name in
-    sorted order gives way, so that closing a graph is deterministic.
+    sorted order gives way, so that closing a graph is deterministic.  Of n*t = n*u and n = n*t, t is what has to
+    fit, although an n of 0 would do.
     """
-    difference = a - b
+    difference = _without_common_factors(a - b)
     if not isinstance(difference, Dim):
         return None
     free = dims.symbols(difference)
@@ -69,3 +70,12 @@ def solve(a: Size, b: Size) -> tuple[str, Size] | None:
             continue
         return name, dims.floordiv(-split[1], split[0])
     return None
+
+
+def _without_common_factors(size: Size) -> Size:
+    """A sum divided by the symbols that all its terms share: n*t - n*u → t - u."""
+    if isinstance(size, Dim) and len(size.terms) > 1:
+        for factor in map(dims.symbol, sorted(dims.symbols(size))):
+            while dims.mod(size, factor) == 0:
+                size = dims.floordiv(size, factor)
+    return size

@@ -67,7 +67,9 @@ def close(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: S
         if not step:
             break
         solved = {s: dims.substitute(v, step) for s, v in solved.items()} | step
-        roots = _substituted(roots, step, lines)
+        before, roots = roots, _substituted(roots, step, lines)
+        if roots == before:     # shape rules made again what was solved: the call will tell
+            break
 
     fed = _substituted(inputs, solved, lines)
     leaves = list(dict.fromkeys([*fed, *(n for n in postorder(roots) if _is_leaf(n))]))
