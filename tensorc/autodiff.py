@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 
+from tensorc.autodiff_loops import joint_gradients
 from tensorc.errors import DTypeError, InternalError, ShapeError
 from tensorc.ir.graph import postorder
-from tensorc.ir.node import Node, NoGradient, constant, watching
+from tensorc.ir.node import JointGradient, Node, NoGradient, constant, watching
 from tensorc.ops import broadcast, sum_to
 from tensorc.ops.infer import agree, show_shape
+from tensorc.ops.scan import group_of
 
 Note = Callable[[Node, Node], None]
 
@@ -36,12 +38,12 @@ def gradients(outputs: Sequence[Node], seeds: Sequence[Node] | None, wrt: Sequen
             with _noting(note, output, given):
                 _accumulate(parts, output, _ones(output) if seeds is None else _fitting_seed(seeds[i], output))
 
-    for node in reversed(order):
-        gradient = node.op.gradient
-        if node not in parts or isinstance(gradient, NoGradient) or carrying.isdisjoint(node.args):
+    for node, members in _joined(order):
+        found = {member: parts[member] for member in members if member in parts}
+        if not found or isinstance(node.op.gradient, NoGradient) or carrying.isdisjoint(node.args):
             continue
         with _noting(note, node, given):
-            for operand, part in zip(node.args, gradient(node, parts[node]), strict=True):
+            for operand, part in zip(node.args, _operand_gradients(node, found, carrying), strict=True):
                 if part is not None and operand in carrying:
                     _accumulate(parts, operand, _summed_back(part, operand))
     return [parts.get(w) for w in wrt]
@@ -70,6 +72,30 @@ def cuts(output: Node, wrt: Node) -> list[tuple[Node, str]]:
     return found
 
 
+def _joined(order: Sequence[Node]) -> list[tuple[Node, list[Node]]]:
+    """The nodes in reverse, each with those it is differentiated with: of a loop's results, the first for all."""
+    loops: dict[object, list[Node]] = {}
+    found: list[tuple[Node, list[Node]]] = []
+    for node in order:
+        if isinstance(node.op.gradient, JointGradient):
+            members = loops.setdefault(group_of(node), [])
+            members.append(node)
+            if len(members) == 1:
+                found.append((node, members))
+        else:
+            found.append((node, [node]))
+    return found[::-1]
+
+
+def _operand_gradients(node: Node, parts: Mapping[Node, Node], wanted: Container[Node]) -> Sequence[Node | None]:
+    """The gradients in the operands of a node, given those of it and of what is differentiated with it."""
+    gradient = node.op.gradient
+    assert not isinstance(gradient, NoGradient)
+    if isinstance(gradient, JointGradient):
+        return joint_gradients(node, {n.result: part for n, part in parts.items()}, wanted, gradients)
+    return gradient(node, parts[node])
+
+
 def _carrying(order: Iterable[Node], wrt: Set[Node]) -> set[Node]:
     """The nodes whose gradient is wanted, or leads to one that is."""
     carrying: set[Node] = set()
@@ -94,7 +120,7 @@ def _cut(node: Node, wrt: Node, depending: Set[Node]) -> tuple[list[str], list[N
 
     # The gradient of the node itself stands in for one that arrives: only which parts are None matters.
     parts = dict.fromkeys(node.args, False)
-    for operand, part in zip(node.args, gradient(node, node), strict=True):
+    for operand, part in zip(node.args, _operand_gradients(node, {node: node}, parts), strict=True):
         parts[operand] |= part is not None
     blocked = [a for a in operands if a.dtype.is_float and not parts[a]]
     names = [node.op.params[min(node.args.index(a), len(node.op.params) - 1)] for a in blocked]

@@ -14,7 +14,7 @@ from tensorc.errors import IRError, ShapeError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, collecting, solve
 from tensorc.ir.dims import Dim, Size
-from tensorc.ir.graph import Graph, Location, Provenance, describe, postorder
+from tensorc.ir.graph import Graph, Location, Provenance, describe, nested, postorder
 from tensorc.ir.node import OPS, Node, make, rebuild
 
 LARGE = 64
@@ -92,6 +92,8 @@ def _is_leaf(node: Node) -> bool:
 def _undecided(roots: Iterable[Node], lines: Provenance) -> Iterable[tuple[Size, Size, str]]:
     """Pairs of sizes that some operation needs to be equal, with the operation and the user's line."""
     for node in postorder(roots):
+        for inner in nested(node):
+            yield from _undecided(inner.roots, inner.provenance)
         with collecting() as pairs:
             node.op.infer(*(a.type for a in node.args), **node.attrs)
         pairs.extend((a.args[0], a.args[1]) for size in node.shape for a in dims.applications(size, "bcast"))

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 from tensorc.errors import IRError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption
-from tensorc.ir.node import Node, rebuild
+from tensorc.ir.node import Nested, Node, rebuild, symbols_of
 
 if TYPE_CHECKING:
     from tensorc.ir.kernels import Plan
+
+BODY = "body"
+"""The name of every graph that an operation runs, so that equal ones are equal."""
 
 ROLES = ("input", "variable", "key", "data")     # fed by the caller; kept; a random stream; a large constant
 
@@ -33,7 +36,7 @@ Provenance = Mapping[Node, tuple[Location, ...]]
 
 
 @dataclass(frozen=True)
-class Graph:
+class Graph(Nested):
     """A closed computation.  Outputs and updates see the values that variables had before the call.
 
     `params` are nodes of the op `parameter`, each name once.  `assumptions` are the sizes taken to be equal.
@@ -65,9 +68,34 @@ class Graph:
         return replace(self, outputs=roots[:n], updates=updates,
                        provenance=self.provenance if provenance is None else provenance)
 
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The size symbols of parameters and nodes."""
+        return frozenset().union(*map(symbols_of, (*self.params, *self.nodes)))
+
+    def resized(self, sizes: Mapping[str, dims.Size]) -> Graph:
+        """With sizes replaced; itself where there are none of these."""
+        if self.symbols.isdisjoint(sizes):
+            return self
+        lines = dict(self.provenance)
+
+        def made(old: Node, new: Node) -> None:
+            if old in lines:
+                lines[new] = lines[old]
+
+        params = {p: rebuild(p, (), sizes) for p in self.params}
+        roots = replace_nodes(self.roots, params, sizes, made)
+        updates = tuple((params[v], new) for v, new in self.updates)
+        return replace(self, params=tuple(params.values()), updates=updates).with_roots(roots, lines)
+
     def __str__(self) -> str:
         from tensorc.ir.text import dump
         return dump(self)
+
+
+def nested(node: Node) -> list[Graph]:
+    """The graphs that an operation runs: the body of a loop, the branches of a choice."""
+    return [value for value in node.attrs.values() if isinstance(value, Graph)]
 
 
 def postorder(roots: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
@@ -128,6 +156,8 @@ def verify(graph: Graph) -> Graph:
             raise IRError(f"{graph.name}: {error}\n{describe(node, graph.provenance)}") from None
         if inferred != node.type:
             raise IRError(f"{graph.name}: the type should be {inferred}\n{describe(node, graph.provenance)}")
+        for inner in nested(node):
+            verify(inner)
     for variable, new in graph.updates:
         if variable not in known or variable.role != "variable":
             raise IRError(f"{graph.name}: update of {variable!r}, which is no variable of this graph")

@@ -35,6 +35,11 @@ class NoGradient:
     reason: str
 
 
+@dataclass(frozen=True)
+class JointGradient:
+    """All results of one loop, or of one choice, are differentiated together: see tensorc.autodiff_loops."""
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
     """All there is to know of one operation; made by `tensorc.ops.define.defop`.
@@ -48,7 +53,7 @@ class Op:
     attrs: tuple[str, ...]
     infer: Callable[..., TensorType]             # (operand types…, attributes by keyword) → type
     reference: Callable[..., Any] | None         # the meaning, over NumPy arrays
-    gradient: Callable[[Node, Node], Sequence[Node | None]] | NoGradient
+    gradient: Callable[[Node, Node], Sequence[Node | None]] | NoGradient | JointGradient
     scalar: str | None = None                    # elementwise: its name in the scalar table
     reduce: Reduce | None = None                 # a reduction over the attribute `axes` (or along `axis`)
     index: Callable[..., Any] | None = None      # an element is found by index: see tensorc.ops.define
@@ -172,7 +177,23 @@ class Pattern(Operand):
         return self.name if self.op is None else f"{self.op.name}({', '.join(map(repr, self.args))})"
 
 
-Attr = Union[None, bool, int, float, str, Dim, DType, TensorType, np.ndarray, tuple["Attr", ...]]  # noqa: UP007
+class Nested:
+    """An attribute that holds nodes of its own: the graph that an operation runs.  Compared by what it computes."""
+
+    __slots__ = ()
+
+    @property
+    def symbols(self) -> frozenset[str]:
+        """The size symbols in it, which are those of the graph around."""
+        raise NotImplementedError
+
+    def resized(self, sizes: Mapping[str, Size]) -> Nested:
+        """With sizes replaced; itself where there are none of these."""
+        raise NotImplementedError
+
+
+Attr = Union[  # noqa: UP007
+    None, bool, int, float, str, Dim, DType, TensorType, Nested, np.ndarray, tuple["Attr", ...]]
 
 _interned: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
@@ -230,16 +251,19 @@ def rebuild(node: Node, args: Sequence[Node], sizes: Mapping[str, Size] | None =
 def symbols_of(node: Node) -> frozenset[str]:
     """The size symbols in a node's shape and attributes."""
     sizes: list[Size] = list(node.type.shape)
+    nested = [value.symbols for value in node.attrs.values() if isinstance(value, Nested)]
     for value in node.attrs.values():
         shape = value.shape if isinstance(value, TensorType) else value if isinstance(value, tuple) else (value,)
         sizes.extend(size for size in shape if isinstance(size, Dim))
-    return frozenset().union(*map(symbols, sizes))
+    return frozenset().union(*nested, *map(symbols, sizes))
 
 
 def _resized(value: Any, sizes: Mapping[str, Size]) -> Any:
     """An attribute with sizes replaced; the same object where none was."""
     if isinstance(value, Dim):
         return substitute(value, sizes)
+    if isinstance(value, Nested):
+        return value.resized(sizes)
     if isinstance(value, TensorType):
         shape = _resized(value.shape, sizes)
         return value if shape is value.shape else value.with_shape(shape)

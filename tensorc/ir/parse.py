@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from tensorc.errors import IRError, TensorcError
 from tensorc.ir import dims
-from tensorc.ir.graph import Graph, verify
+from tensorc.ir.graph import BODY, Graph, verify
 from tensorc.ir.node import OPS, Node, constant, make
 from tensorc.ir.types import DTYPES, DType, dtype, parse_type, split_commas
 
 _TYPES = "|".join(d.short for d in DTYPES)
-_HEAD = re.compile(r"graph\s+([A-Za-z_]\w*)\s*\((.*)\)\s*$")
+_HEAD = re.compile(r"(graph|body)\s+([A-Za-z_]\w*)\s*\((.*)\)\s*$")
 _LINE = re.compile(r"(%\w+)\s*(?::\s*(\w+\[[^=]*\])\s*)?=\s*([A-Za-z_]\w*)\((.*)$")
 _ARRAY = re.compile(r"([a-z]+\d*)(\[.*)$", re.DOTALL)
 
@@ -24,20 +26,25 @@ def parse(text: str) -> list[Graph]:
     import tensorc.ops  # noqa: F401  (fills OPS)
 
     graphs: list[Graph] = []
+    bodies: dict[str, Graph] = {}
     open_graph: _Reader | None = None
     for number, raw in enumerate(text.splitlines(), 1):
         line = _without_comment(raw)
         if not line.strip():
             continue
         try:
-            if line.lstrip().startswith("graph"):
+            if line.lstrip().startswith(("graph", "body")):
                 if open_graph is not None:
                     raise IRError("the graph before this one has no return")
-                open_graph = _Reader(line.strip())
+                open_graph = _Reader(line.strip(), bodies)
             elif open_graph is None:
                 raise IRError("expected `graph name(parameters)`")
             elif line.strip().startswith("return"):
-                graphs.append(open_graph.finish(line.strip()))
+                graph = open_graph.finish(line.strip())
+                if open_graph.is_body:
+                    bodies[open_graph.name] = replace(graph, name=BODY)
+                else:
+                    graphs.append(graph)
                 open_graph = None
             else:
                 open_graph.node(line.strip())
@@ -49,16 +56,17 @@ def parse(text: str) -> list[Graph]:
 
 
 class _Reader:
-    """One graph being read: names known so far."""
+    """One graph being read: names known so far, and the bodies read before it."""
 
-    def __init__(self, head: str) -> None:
+    def __init__(self, head: str, bodies: Mapping[str, Graph]) -> None:
         match = _HEAD.match(head)
         if match is None:
             raise IRError("expected `graph name(parameters)`")
-        self.name = match[1]
+        self.is_body, self.name = match[1] == "body", match[2]
+        self.bodies = bodies
         self.known: dict[str, Node] = {}
         self.params: list[Node] = []
-        inputs, _, others = match[2].partition(";")
+        inputs, _, others = match[3].partition(";")
         for item in [*split_commas(inputs), *split_commas(others)]:
             label, colon, rest = item.partition(":")
             role, _, type = rest.strip().rpartition(" ")
@@ -83,10 +91,18 @@ class _Reader:
             raise IRError(f"expected attributes in braces, got {attrs!r}")
         pairs = (item.partition("=") for item in split_commas(attrs[1:-1]))
         node = make(OPS[name], *(self.operand(a) for a in split_commas(rest[:end])),
-                    **{k.strip(): value(v.strip()) for k, _, v in pairs})
+                    **{k.strip(): self.attribute(v.strip()) for k, _, v in pairs})
         if type is not None and parse_type(type) != node.type:
             raise IRError(f"{name} gives {node.type}, the text says {type.strip()}")
         self.known[label] = node
+
+    def attribute(self, text: str) -> Any:
+        """`@body0`, or a value."""
+        if not text.startswith("@"):
+            return value(text)
+        if text[1:] not in self.bodies:
+            raise IRError(f"no body before this graph is called {text[1:]}")
+        return self.bodies[text[1:]]
 
     def operand(self, text: str) -> Node:
         if text in self.known:

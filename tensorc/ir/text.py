@@ -4,33 +4,52 @@
       %0: f32[n,10] = matmul(x, w) {transpose_a=false, transpose_b=false}  # mlp.py:12
       %1: f32[n,10] = maximum(%0, 0.0:f32)
       return %1 ; w := %0
+
+Graphs that operations run, such as the body of a loop, stand before the graph, and operations name them as `@body0`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tensorc.ir.dims import Dim
-from tensorc.ir.graph import Graph, Location
+from tensorc.ir.graph import Graph, Location, nested
 from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
 
 def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
     """The graph as text; `lines` adds the user's lines, `names=False` numbers the parameters (for cache keys)."""
+    bodies = {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
+    blocks = [_block(inner, f"body {name}", labels(inner), bodies, lines) for inner, name in bodies.items()]
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
+    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, bodies, lines)])
+
+
+def _bodies(graph: Graph) -> list[Graph]:
+    """The graphs that its operations run, each once and after those that it runs itself."""
+    found: dict[Graph, None] = {}
+    for node in graph.nodes:
+        for inner in nested(node):
+            found |= dict.fromkeys((*_bodies(inner), inner))
+    return list(found)
+
+
+def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Graph, str], lines: bool) -> str:
+    """One graph's lines."""
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
     head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
-    body = [(f"graph {graph.name if names else 'g'}({head})", "")]
+    body = [(f"{title}({head})", "")]
     where = _placing(graph)
     for node in graph.nodes:
         if node.op.name == "parameter" or inline(node):
             continue
-        body.append((f"  {label[node]}: {node.type} = {application(node, lambda n: operand(n, label))}{where(node)}",
+        text = application(node, lambda n: operand(n, label), bodies)
+        body.append((f"  {label[node]}: {node.type} = {text}{where(node)}",
                      comment(graph.provenance.get(node, ())) if lines else ""))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
@@ -67,9 +86,12 @@ def operand(node: Node, label: dict[Node, str]) -> str:
     return f"{number(node.value)}:{node.dtype}" if inline(node) else label[node]
 
 
-def application(node: Node, name: Callable[[Node], str]) -> str:
+def application(node: Node, name: Callable[[Node], str], bodies: Mapping[Graph, str] | None = None) -> str:
     """`op(operands) {attributes}`."""
-    attrs = ", ".join(f"{k}={attribute(node.attrs[k])}" for k in node.op.attrs)
+    def spelled(value: Any) -> str:
+        return f"@{(bodies or {}).get(value, value.name)}" if isinstance(value, Graph) else attribute(value)
+
+    attrs = ", ".join(f"{k}={spelled(node.attrs[k])}" for k in node.op.attrs)
     return f"{node.op.name}({', '.join(map(name, node.args))})" + (f" {{{attrs}}}" if attrs else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorc.errors import IRError
 from tensorc.ir.dims import Size
-from tensorc.ir.node import OPS, Node, NoGradient, Op, Reduce
+from tensorc.ir.node import OPS, JointGradient, Node, NoGradient, Op, Reduce
 from tensorc.ir.types import DType, TensorType
 
 __all__ = ["At", "Bound", "Compute", "Element", "Fill", "NoGradient", "Position", "Reduce", "Where", "defop"]
@@ -78,7 +78,7 @@ def defop(
     doc: str,
     infer: Callable[..., TensorType],
     reference: Callable[..., Any] | None,
-    gradient: Callable[[Any, Any], Sequence[Node | None]] | NoGradient,
+    gradient: Callable[[Any, Any], Sequence[Node | None]] | NoGradient | JointGradient,
     scalar: str | None = None,
     reduce: Reduce | None = None,
     index: Callable[[Any, tuple[Size, ...]], Element] | None = None,

@@ -13,7 +13,7 @@ from tensorc.ir import dims
 from tensorc.ir.assume import solve
 from tensorc.ir.dims import Dim, Size
 from tensorc.ir.graph import Graph, postorder
-from tensorc.ir.node import Node
+from tensorc.ir.node import Nested, Node
 from tensorc.ir.types import TensorType
 from tensorc.ops.infer import show_shape
 
@@ -92,4 +92,6 @@ def _number(value: Any, sizes: Mapping[str, int]) -> Any:
         return dims.evaluate(value, sizes)
     if isinstance(value, tuple):
         return tuple(_number(v, sizes) for v in value)
+    if isinstance(value, Nested):
+        return value.resized(sizes)
     return value

@@ -1,0 +1,155 @@
+"""Differentiation of loops and choices.
+
+The gradient of a loop is a loop in the other direction.  Its states are the gradients in the states; of the values that
+the steps computed it needs some again.  Those that depend on rows and captures alone it computes itself, the others the
+loop keeps: it gets further results, which a pass makes the same loop as the one that there was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from tensorc.ir.graph import Graph, postorder
+from tensorc.ir.node import Node, constant
+from tensorc.ops import broadcast, concatenate, reshape, scan, slice, sum
+from tensorc.ops.scan import body_parameter, choice, loop
+from tensorc.ir.node import make
+
+Differentiate = Callable[[Sequence[Node], Sequence[Node] | None, Sequence[Node]], list[Node | None]]
+
+
+def joint_gradients(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
+                    differentiate: Differentiate) -> list[Node | None]:
+    """The gradients in the operands of a loop or a choice.
+
+    Args:
+        node: one of its results.
+        parts: the gradients in its results, by their number.
+        wanted: operands whose gradients matter; of others None is given.
+        differentiate: `tensorc.autodiff.gradients`.
+    """
+    return (_of_loop if node.op is scan else _of_choice)(node, parts, wanted, differentiate)
+
+
+def _of_loop(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
+             differentiate: Differentiate) -> list[Node | None]:
+    body, rows, states = node.body, node.sequences, node.states
+    asked = [i for i, a in enumerate(node.args) if a in wanted and (i < rows or i >= rows + states)]
+    carried, found = _adjoints(body, rows, states, parts, [body.params[i] for i in asked], differentiate)
+
+    seeds = [(body_parameter(f"g{i}", body.outputs[i].type), parts[i]) for i in sorted(parts) if i >= states]
+    adjoints = [(body_parameter(f"g{i}", body.params[rows + i].type), parts.get(i) or _zeros(body.params[rows + i]))
+                for i in carried]
+    new = [found[body.params[rows + i]] or _zeros(body.params[rows + i]) for i in carried]
+    kept = [i for i in asked if found[body.params[i]] is not None]
+    results = [*new, *(g for i in kept if (g := found[body.params[i]]) is not None)]
+
+    again = _Residuals(node, results)
+    made = loop([*seeds, *again.rows], adjoints, again.captures, again.results, length=node.length,
+                reverse=not node.reverse)
+
+    gradients: list[Node | None] = [None] * len(node.args)
+    for i, result in zip(carried, made, strict=False):
+        gradients[rows + i] = result
+    for i, result in zip(kept, made[len(carried):], strict=True):
+        gradients[i] = result if i < rows else sum(result, axes=(0,), keepdims=False)
+    return gradients
+
+
+def _adjoints(body: Graph, rows: int, states: int, parts: Mapping[int, Node], asked: Sequence[Node],
+              differentiate: Differentiate) -> tuple[list[int], dict[Node, Node | None]]:
+    """The states that a gradient reaches, now or in an earlier step, and the gradients of a step in its parameters.
+
+    What arrives is written `g0`, `g1` … for outputs 0, 1 … of the body.
+    """
+    params = body.params[rows:rows + states]
+    carried = {i for i in parts if i < states}
+    while True:
+        arriving = sorted(carried | parts.keys())
+        seeds = [body_parameter(f"g{i}", body.outputs[i].type) for i in arriving]
+        wrt = [*params, *asked]
+        found = dict(zip(wrt, differentiate([body.outputs[i] for i in arriving], seeds, wrt), strict=True))
+        more = {i for i, p in enumerate(params) if found[p] is not None} - carried
+        if not more:
+            return sorted(carried), found
+        carried |= more
+
+
+class _Residuals:
+    """What a loop backwards needs of the loop forwards.
+
+    Attributes:
+        rows, captures: the nodes that stand for its values in the step backwards, with the operands that give them.
+        results: the results of the step backwards in these terms.
+    """
+
+    def __init__(self, node: Node, results: Sequence[Node]) -> None:
+        body, rows, states = node.body, node.sequences, node.states
+        of_states = _depending(body, body.params[rows:rows + states])
+        forward = {*postorder(body.outputs), *body.params}
+        order = postorder(results, [n for n in forward if n in of_states])
+        operands = dict.fromkeys(a for n in (*order,) for a in n.args) | dict.fromkeys(results)
+        stored = [n for n in operands if n in forward and n in of_states]
+
+        previous = [n for n in stored if n in body.params]
+        extra = [n for n in stored if n not in body.params]
+        keeping = dict.fromkeys((*body.outputs[states:], *extra,
+                                 *(body.outputs[body.params.index(p) - rows] for p in previous)))
+        fuller = Graph(body.name, body.params, (*body.outputs[:states], *keeping))
+        place = {n: states + i for i, n in enumerate(keeping)}
+
+        def all_steps(n: Node) -> Node:
+            attrs = {**node.attrs, "body": fuller, "result": place[n]}
+            return make(node.op, *node.args, **attrs)
+
+        self.rows = [(p, a) for p, a in zip(body.params[:rows], node.args, strict=False) if p in operands]
+        self.rows += [(n, all_steps(n)) for n in extra]
+        for p in previous:
+            i = body.params.index(p)
+            self.rows.append((p, _before(all_steps(body.outputs[i - rows]), node.args[i], node)))
+        behind = rows + states
+        self.captures = [(p, a) for p, a in zip(body.params[behind:], node.args[behind:], strict=True) if p in operands]
+        self.results = list(results)
+
+
+def _depending(body: Graph, params: Sequence[Node]) -> set[Node]:
+    """The nodes of a body that depend on some of its parameters."""
+    found = set(params)
+    for node in postorder(body.outputs):
+        if not found.isdisjoint(node.args):
+            found.add(node)
+    return found
+
+
+def _before(after: Node, initial: Node, node: Node) -> Node:
+    """The states before each step, of those after it and the one before the first."""
+    first = reshape(initial, shape=(1, *initial.shape))
+    joined = concatenate(*((after, first) if node.reverse else (first, after)), axis=0)
+    start = 1 if node.reverse else 0
+    rank = len(after.shape)
+    rows: Node = slice(joined, starts=(start, *(0,) * (rank - 1)), limits=(start + node.length, *after.shape[1:]),
+                       steps=(1,) * rank)
+    return rows
+
+
+def _of_choice(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
+               differentiate: Differentiate) -> list[Node | None]:
+    test, *operands = node.args
+    inner = node.then.params
+    seeds = [body_parameter(f"g{i}", node.then.outputs[i].type) for i in sorted(parts)]
+    asked = [p for p, a in zip(inner, operands, strict=True) if a in wanted]
+    found = [differentiate([branch.outputs[i] for i in sorted(parts)], seeds, asked)
+             for branch in (node.then, node.otherwise)]
+    reached = [i for i, pair in enumerate(zip(*found, strict=True)) if pair != (None, None)]
+    branches = [[branch[i] or _zeros(asked[i]) for i in reached] for branch in found]
+    captures = [*zip(inner, operands, strict=True), *zip(seeds, (parts[i] for i in sorted(parts)), strict=True)]
+    used = {n for branch in branches for n in postorder(branch)}
+    made = choice(test, [pair for pair in captures if pair[0] in used], *branches)
+    of = dict(zip((asked[i] for i in reached), made, strict=True))
+    return [None, *(of.get(p) for p in inner)]
+
+
+def _zeros(like: Node) -> Node:
+    zero = constant(0, like.dtype)
+    node: Node = broadcast(zero, shape=like.shape) if like.shape else zero
+    return node
