@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from tensorc.codegen.cpu.program import Arena, External, Gate, Launch, ProgramSpec, emit_program
-from tensorc.codegen.cpu.program import Place as Memory
+from tensorc.codegen.bodies import Places, run_bodies
+from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
-from tensorc.codegen.lower import Lowered, Scratch, lower
+from tensorc.codegen.lower import Lowered, lower
 from tensorc.codegen.module import Module
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place
+from tensorc.ir.kernels import Group
+from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
 
@@ -36,34 +38,60 @@ class Assembly:
 
 def assemble(graph: Graph, target: Target) -> Assembly:
     """The program of a graph that fusion and buffer planning have been through."""
-    assert graph.plan is not None
-    names = labels(graph)
-    steps: list[tuple[Launch, ...]] = []
-    lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
-    module = Module(target)
-    scratch: list[Size] = []
-    checked = 0
-    for step in graph.plan.steps:
-        used: Size = 0
-        columns: list[list[Launch]] = []
-        for group in step:
-            kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
-            lowered.append((group, kernels))
-            place = _Places(graph, graph.plan.arena + used)
-            columns.append([launch for k in kernels for launch in _launches(k, place, module)])
-            used = used + place.used
-        depth = max(map(len, columns))
-        steps.extend(tuple(c[i] for c in columns if i < len(c)) for i in range(depth))
-        scratch.append(used)
-        if any(n.op.name == "check" for group in step for n in group.outputs):
-            checked = len(steps)
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
-    gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-    spec = ProgramSpec(graph.name, tuple(sizes), externals, tuple(steps), graph.plan.arena, gate, tuple(scratch))
-    kernels_text = "\n".join(module.texts.values())
+    assembler = _Assembler(target, tuple(sizes))
+    spec = assembler.program(graph, "")
+    kernels_text = "\n".join(assembler.module.texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
-    return Assembly(tuple(lowered), spec, text)
+    return Assembly(tuple(assembler.lowered), spec, text)
+
+
+class _Assembler:
+    """The programs of a graph and of the bodies in it, and the text of their kernels."""
+
+    def __init__(self, target: Target, sizes: tuple[str, ...]) -> None:
+        self.module = Module(target)
+        self.sizes = sizes
+        self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
+
+    def program(self, graph: Graph, prefix: str) -> ProgramSpec:
+        """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
+        assert graph.plan is not None
+        names = labels(graph)
+        steps: list[Step | Loop | Choice] = []
+        scratch: list[Size] = []
+        checked = 0
+        for step in graph.plan.steps:
+            used: Size = 0
+            columns: list[list[Launch]] = []
+            for group in step:
+                places = Places(graph, graph.plan.arena + used)
+                if group.bodies:
+                    inner = [self.program(body, f"{prefix}{group.name}_") for body in group.bodies]
+                    steps.append(run_bodies(group, inner, places))
+                else:
+                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
+                used = used + places.used
+            steps.extend(zip_columns(columns))
+            scratch.append(used)
+            if any(n.op.name == "check" for group in step for n in group.outputs):
+                checked = len(steps)
+        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
+        gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
+        return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
+                           tuple(dict.fromkeys(scratch)))
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places) -> list[Launch]:
+        """The launches of one group's kernels, in order."""
+        kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
+        self.lowered.append((group, kernels))
+        return [launch for k in kernels for launch in _launches(k, places, self.module)]
+
+
+def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
+    """Steps that take the next launch of every column."""
+    for i in range(max(map(len, columns), default=0)):
+        yield tuple(c[i] for c in columns if i < len(c))
 
 
 def _checks(graph: Graph) -> tuple[int, ...]:
@@ -73,35 +101,7 @@ def _checks(graph: Graph) -> tuple[int, ...]:
     return tuple(i - 1 for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
 
 
-class _Places:
-    """Where the buffers of one group's kernels lie; scratch memory follows the plan's arena."""
-
-    def __init__(self, graph: Graph, start: Size) -> None:
-        assert graph.plan is not None
-        self.first = {"param": 0, "constant": len(graph.params),
-                      "output": len(graph.params) + len(graph.plan.constants)}
-        self.start = start
-        self.used: Size = 0
-        self.scratch: dict[str, Memory] = {}
-
-    def of(self, place: Place | Scratch) -> Memory:
-        """A place of the plan, or the scratch memory of that name."""
-        if isinstance(place, Scratch):
-            if place.name not in self.scratch:
-                self.scratch[place.name] = self.more(place.bytes)
-            return self.scratch[place.name]
-        if place.kind == "arena":
-            return Arena(place.offset)
-        return External(self.first[place.kind] + place.index)
-
-    def more(self, bytes: Size) -> Memory:
-        """Fresh scratch memory."""
-        memory = Arena(self.start + self.used)
-        self.used = self.used + dims.ceildiv(bytes, 64) * 64
-        return memory
-
-
-def _launches(lowered: Lowered, places: _Places, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
     code = module.add(lowered.kernel)
     where = tuple(map(places.of, lowered.operands))

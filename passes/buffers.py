@@ -9,7 +9,7 @@ Variables are written after everything that could find a mistake in the call, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.errors import InternalError
@@ -30,11 +30,12 @@ DEFERRED = 1 << 16
 def plan_buffers(graph: Graph, context: Context) -> Graph:
     """The graph with places for all its kernels read and write, and its kernels in steps."""
     assert graph.plan is not None
-    planner = _Planner(graph, list(graph.plan.groups))
+    bodies = {g: tuple(plan_buffers(inner, context) for inner in g.bodies) for g in graph.plan.groups}
+    planner = _Planner(graph, bodies)
     planner.choose_results()
     steps = planner.steps()
     arena = planner.allocate(steps)
-    placed = tuple(tuple(planner.placed(g) for g in step) for step in steps)
+    placed = tuple(tuple(replace(planner.placed(g), bodies=planner.bodies[g]) for g in step) for step in steps)
     return replace(graph, plan=Plan(placed, arena, tuple(planner.constants)))
 
 
@@ -49,10 +50,12 @@ class _Slot:
 class _Planner:
     """One graph's groups, their order, and where results go."""
 
-    def __init__(self, graph: Graph, groups: list[Group]) -> None:
+    def __init__(self, graph: Graph, bodies: Mapping[Group, tuple[Graph, ...]]) -> None:
         self.graph = graph
+        self.bodies: dict[Group, tuple[Graph, ...]] = dict(bodies)
+        groups = list(bodies)
         self.writer = {n: g for g in groups for n in g.outputs}
-        self.constants = [n for n in graph.nodes if n.op.name == "constant" and n.value.ndim]
+        self.constants = list(dict.fromkeys(_in_memory(graph, groups, bodies)))
         self.place: dict[Node, Place] = {p: Place("param", i) for i, p in enumerate(graph.params)}
         self.place |= {c: Place("constant", i) for i, c in enumerate(self.constants)}
         self.copies: dict[Group, Place] = {}
@@ -113,6 +116,7 @@ class _Planner:
             self.source[group] = self.copies[source]
             self.before.add_pairs([(source, group)])
         self.copies[group] = place
+        self.bodies[group] = ()
         return group
 
     def stage(self, node: Node) -> Group:
@@ -186,6 +190,17 @@ class _Planner:
         reads = tuple(self.source.get(group) or self.place[memory_of(n)] for n in group.inputs)
         writes = (self.copies[group],) if group in self.copies else tuple(self.place[n] for n in group.outputs)
         return replace(group, reads=reads, writes=writes)
+
+
+def _in_memory(graph: Graph, groups: Iterable[Group], bodies: Mapping[Group, tuple[Graph, ...]]) -> Iterator[Node]:
+    """The constants that are read from memory: arrays, operands of loops, and what the bodies of these read."""
+    yield from (n for n in graph.nodes if n.op.name == "constant" and n.value.ndim)
+    for group in groups:
+        if bodies[group]:
+            yield from (n for n in group.inputs if n.op.name == "constant")
+        for body in bodies[group]:
+            assert body.plan is not None
+            yield from body.plan.constants
 
 
 def aligned_bytes(node: Node) -> Size:

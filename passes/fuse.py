@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import Graph, users
+from tensorc.ir.graph import Graph, nested, users
 from tensorc.ir.kernels import Group, Plan, memory_of, reduced_axes
 from tensorc.ir.node import Node
+from tensorc.ops.scan import group_of
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
 
@@ -24,14 +25,14 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse"}
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "scan": "loop", "cond": "choice"}
 """The kind of cluster for each code generator of its own."""
 
 PRODUCTS = frozenset(("matmul", "conv"))
 """Kinds of clusters whose code generator takes what follows elementwise along."""
 
-ALONE = frozenset(("along", "scatter", "sparse"))
-"""Kinds of clusters that stay single nodes."""
+ALONE = frozenset(("along", "scatter", "sparse", "loop", "choice"))
+"""Kinds of clusters that take in nothing else."""
 
 LIMIT = 160
 """Nodes in one cluster, so that a kernel's live values stay within reach of a register allocator."""
@@ -57,7 +58,9 @@ class Cluster:
 
 def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
-    return replace(graph, plan=Plan(tuple((g,) for g in _Fusion(graph).groups())))
+    groups = [replace(g, bodies=tuple(fuse(inner, context) for inner in nested(g.outputs[0])))
+              for g in _Fusion(graph).groups()]
+    return replace(graph, plan=Plan(tuple((g,) for g in groups)))
 
 
 class _Fusion:
@@ -70,6 +73,7 @@ class _Fusion:
         self.users = users(graph.roots)
         self.roots = {memory_of(r) for r in graph.roots}
         self.cluster: dict[Node, Cluster] = {}
+        self.joint: dict[object, Cluster] = {}
         self.free: set[Node] = set()
         self.repeating: set[Node] = set()
         for node in self.order:
@@ -99,8 +103,15 @@ class _Fusion:
                 and operand in self.cluster and self.cluster[operand].kind not in ALONE)
 
     def grow(self, node: Node) -> None:
-        """Gives the node a cluster and merges in the clusters of its operands."""
+        """Gives the node a cluster and merges in the clusters of its operands.
+
+        The results of one loop are one cluster: they have the same operands, so nothing can stand between them.
+        """
         own = self.cluster[node] = new_cluster(node, self.place[node])
+        if nested(node):
+            joint = self.cluster[node] = self.joint.setdefault(group_of(node), own)
+            joint.axes[node], joint.last = own.axes[node], own.last
+            return
         for operand in dict.fromkeys(node.args):
             inner = self.cluster.get(operand)
             own = self.cluster[node]
@@ -260,13 +271,17 @@ class _Fusion:
         stack = [a for n in sorted(inside, key=self.place.__getitem__, reverse=True) for a in reversed(n.args)]
         while stack:
             node = stack.pop()
-            if node in inside or (node in self.free and node.op.name == "constant"):
+            if node in inside or (node in self.free and node.op.name == "constant" and not self.is_fed(node, inside)):
                 continue
             if node.op.source or node.op.view or node in self.cluster:
                 found[node] = None
             else:
                 stack.extend(reversed(node.args))
         return sorted(found, key=self.place.__getitem__)
+
+    def is_fed(self, node: Node, members: set[Node]) -> bool:
+        """Is the node an operand of a loop or a choice, which finds it in memory?"""
+        return any(user in members and nested(user) for user in self.users[node])
 
     def group(self, name: str, cluster: Cluster) -> Group:
         """The cluster as a group of the plan."""

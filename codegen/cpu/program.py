@@ -21,28 +21,13 @@ from dataclasses import dataclass
 
 from tensorc.codegen.cpu import launch
 from tensorc.codegen.cpu.compile import Library, compile_text, load
+from tensorc.codegen.cpu.loops import ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
+from tensorc.codegen.cpu.places import Arena, External, Place
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.dims import Size
 
 EXPORTS = ("run", "arena_bytes")
-
-
-@dataclass(frozen=True)
-class External:
-    """Memory the caller supplies: an input, a variable, a constant or an output."""
-
-    index: int
-
-
-@dataclass(frozen=True)
-class Arena:
-    """Memory inside the program's arena, `offset` bytes from its start."""
-
-    offset: Size
-
-
-Place = External | Arena
 
 
 @dataclass(frozen=True)
@@ -55,6 +40,23 @@ class Launch:
 
 
 Step = tuple[Launch, ...]
+"""Launches that do not depend on each other and run side by side."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A program that runs once for each step of a loop."""
+
+    spec: LoopSpec
+    body: ProgramSpec
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Two programs, of which one runs."""
+
+    spec: ChoiceSpec
+    bodies: tuple[ProgramSpec, ProgramSpec]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ProgramSpec:
         name: for people; the code does not hold it.
         sizes: the symbols that the sizes of launches, offsets and arena are made of.
         externals: how many buffers the caller supplies.
-        steps: run in order; the launches of one step do not depend on each other and run side by side.
+        steps: run in order.
         arena: bytes of memory that steps share, aligned to 64.
         gate: what the later steps depend on.
         scratch: bytes behind the arena that one step or another needs for itself.
@@ -83,7 +85,7 @@ class ProgramSpec:
     name: str
     sizes: tuple[str, ...]
     externals: int
-    steps: tuple[Step, ...]
+    steps: tuple[Step | Loop | Choice, ...]
     arena: Size
     gate: Gate | None = None
     scratch: tuple[Size, ...] = ()
@@ -125,22 +127,64 @@ def emit_program(spec: ProgramSpec) -> str:
     """The LLVM IR of `run` and `arena_bytes`, to stand in one module with the kernels."""
     return "\n".join([
         launch.PLAN,
-        *_plan(spec),
+        "declare void @tc_run(ptr, ptr, ptr, ptr)",
         "",
-        *_measure(_kernels(spec)),
-        "",
-        *_run(spec),
-        "",
+        *_function("run", spec, ""),
         *_arena_bytes(spec),
         "",
     ])
+
+
+def _function(name: str, spec: ProgramSpec, linkage: str = "internal ") -> Iterator[str]:
+    """The function `name(externals, sizes, arena)` that carries out a program, and all that it calls."""
+    for i, step in enumerate(spec.steps):
+        inner = f"{name}_step{i}"
+        if isinstance(step, Loop):
+            yield from _function(f"{inner}_body", step.body)
+            yield from emit_loop(inner, step.spec, f"{inner}_body", spec.sizes)
+        elif isinstance(step, Choice):
+            bodies = [f"{inner}_branch{k}" for k in (0, 1)]
+            for body, branch in zip(bodies, step.bodies, strict=True):
+                yield from _function(body, branch)
+            yield from emit_choice(inner, step.spec, bodies, spec.sizes)
+    yield from _plan(name, spec)
+    yield ""
+    yield from _measure(name, _kernels(spec))
+    yield ""
+    yield from _run(name, spec, linkage)
+    yield ""
+
+
+def _launches(spec: ProgramSpec) -> list[Step]:
+    """The steps that are launches."""
+    return [step for step in spec.steps if isinstance(step, tuple)]
+
+
+def _segments(spec: ProgramSpec) -> list[tuple[int, int, int]]:
+    """What runs in one go: the first step, the number of its first launch, and how many launches there are.
+
+    A loop and a choice stand alone, as no launches; nothing runs across the gate.
+    """
+    found: list[tuple[int, int, int]] = []
+    number = 0
+    for i, step in enumerate(spec.steps):
+        if not isinstance(step, tuple):
+            found.append((i, number, 0))
+            continue
+        starts = not found or not found[-1][2] or spec.gate is not None and i == spec.gate.steps
+        if starts:
+            found.append((i, number, 0))
+        first, launch_number, count = found[-1]
+        found[-1] = first, launch_number, count + len(step)
+        number += len(step)
+    return found
 
 
 def _values(spec: ProgramSpec) -> dict[Size, int]:
     """Every size and offset that launches use, with its index in the table of values."""
     used = [
         size
-        for step in spec.steps
+        for step in _launches(spec)
         for each in step
         for size in (*each.sizes, *(place.offset for place in each.places if isinstance(place, Arena)))
     ]
@@ -149,46 +193,46 @@ def _values(spec: ProgramSpec) -> dict[Size, int]:
 
 def _kernels(spec: ProgramSpec) -> dict[str, int]:
     """Every kernel, with its number."""
-    used = dict.fromkeys(each.kernel for step in spec.steps for each in step)
+    used = dict.fromkeys(each.kernel for step in _launches(spec) for each in step)
     return {kernel: number for number, kernel in enumerate(used)}
 
 
-def _plan(spec: ProgramSpec) -> Iterator[str]:
-    """The launches and their words as constants: a plan of all steps, or one before the gate and one behind it."""
+def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
+    """The launches and their words as constants, and a plan of each segment."""
     values = _values(spec)
     kernels = _kernels(spec)
+    steps = _launches(spec)
     launches: list[str] = []
     words: list[int] = []
 
-    for step in spec.steps:
+    for step in steps:
         for position, each in enumerate(step):
-            launches.append(_launch(each, kernels[each.kernel], len(words), 0 if position else len(step)))
+            launches.append(_launch(name, each, kernels[each.kernel], len(words), 0 if position else len(step)))
             words += [_word(place, values) for place in each.places]
             words += [values[size] for size in each.sizes]
 
-    most_parts = max((len(step) for step in spec.steps), default=0)
-    most_words = max((sum(map(_words, step)) for step in spec.steps), default=0)
+    most_parts = max((len(step) for step in steps), default=0)
+    most_words = max((sum(map(_words, step)) for step in steps), default=0)
 
-    yield _constant("words", "i32", [f"i32 {word}" for word in words])
-    yield _constant("launches", "%Launch", launches)
-    first = sum(map(len, spec.steps[:spec.gate.steps])) if spec.gate else len(launches)
-    for name, start, count in (("plan", 0, first), ("rest", first, len(launches) - first)):
-        at = f"ptr getelementptr (%Launch, ptr @launches, i64 {start})"
-        fields = f"{at}, i64 {count}, ptr @measure, i64 {most_parts}, i64 {most_words}"
-        if count or not start:
-            yield f"@{name} = internal constant %Plan {{ {fields} }}"
+    yield _constant(f"{name}_words", "i32", [f"i32 {word}" for word in words])
+    yield _constant(f"{name}_launches", "%Launch", launches)
+    for i, (_, start, count) in enumerate(_segments(spec)):
+        if count:
+            at = f"ptr getelementptr (%Launch, ptr @{name}_launches, i64 {start})"
+            fields = f"{at}, i64 {count}, ptr @{name}_measure, i64 {most_parts}, i64 {most_words}"
+            yield f"@{name}_plan{i} = internal constant %Plan {{ {fields} }}"
 
 
-def _launch(each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
-    words = f"ptr getelementptr (i32, ptr @words, i64 {first_word})"
+def _launch(name: str, each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
+    words = f"ptr getelementptr (i32, ptr @{name}_words, i64 {first_word})"
     numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
     return f"%Launch {{ ptr @{each.kernel}, {words}, {numbers} }}"
 
 
-def _measure(kernels: Mapping[str, int]) -> Iterator[str]:
+def _measure(name: str, kernels: Mapping[str, int]) -> Iterator[str]:
     """A function that tells units and work of kernel number `kernel`."""
     cases = " ".join(f"i32 {number}, label %kernel{number}" for number in kernels.values())
-    yield "define internal { i64, i64 } @measure(i32 %kernel, ptr %sizes) {"
+    yield f"define internal {{ i64, i64 }} @{name}_measure(i32 %kernel, ptr %sizes) {{"
     yield f"  switch i32 %kernel, label %unknown [ {cases} ]"
 
     for kernel, number in kernels.items():
@@ -221,31 +265,38 @@ def _constant(name: str, kind: str, items: list[str]) -> str:
     return f"@{name} = internal constant [{len(items)} x {kind}] [\n  {body}\n]"
 
 
-def _run(spec: ProgramSpec) -> Iterator[str]:
-    """Computes the table of values and follows the plan."""
+def _run(name: str, spec: ProgramSpec, linkage: str) -> Iterator[str]:
+    """Computes the table of values and goes through the segments."""
     values = _values(spec)
-    yield "declare void @tc_run(ptr, ptr, ptr, ptr)"
-    yield ""
-    yield "define void @run(ptr %externals, ptr %sizes, ptr %arena) {"
+    yield f"define {linkage}void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
     yield f"  %values = alloca [{len(values)} x i64], align 8"
 
     lines: list[str] = []
-    arithmetic = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines))
+    arithmetic = SizeArithmetic(lines.append, load_sizes(spec.sizes, lines))
     for size, index in values.items():
         value = arithmetic.value(size)
         lines.append(f"  %value{index} = getelementptr i64, ptr %values, i64 {index}")
         lines.append(f"  store i64 {value}, ptr %value{index}, align 8")
 
     yield from lines
-    yield "  call void @tc_run(ptr @plan, ptr %externals, ptr %values, ptr %arena)"
+    waiting = spec.gate
+    for i, (step, _, count) in enumerate(_segments(spec)):
+        if waiting is not None and step >= waiting.steps:
+            yield from _gate(waiting)
+            waiting = None
+        if count:
+            yield f"  call void @tc_run(ptr @{name}_plan{i}, ptr %externals, ptr %values, ptr %arena)"
+        else:
+            yield f"  call void @{name}_step{step}(ptr %externals, ptr %sizes, ptr %arena)"
     if spec.gate is not None:
-        yield from _gate(spec.gate)
+        yield "  br label %closed"
+        yield "closed:"
     yield "  ret void"
     yield "}"
 
 
 def _gate(gate: Gate) -> Iterator[str]:
-    """Returns if a buffer holds another value, and else goes on with the plan of the rest."""
+    """Goes to the end if a buffer holds another value."""
     for external in gate.externals:
         yield f"  %gate{external}.place = getelementptr ptr, ptr %externals, i64 {external}"
         yield f"  %gate{external} = load ptr, ptr %gate{external}.place, align 8"
@@ -253,16 +304,13 @@ def _gate(gate: Gate) -> Iterator[str]:
         yield f"  %gate{external}.open = icmp eq i64 %gate{external}.found, {gate.value}"
         yield f"  br i1 %gate{external}.open, label %open{external}, label %closed"
         yield f"open{external}:"
-    yield "  call void @tc_run(ptr @rest, ptr %externals, ptr %values, ptr %arena)"
-    yield "  br label %closed"
-    yield "closed:"
 
 
 def _arena_bytes(spec: ProgramSpec) -> Iterator[str]:
     yield "define i64 @arena_bytes(ptr %sizes) {"
 
     lines: list[str] = []
-    arithmetic = SizeArithmetic(lines.append, _load_sizes(spec.sizes, lines))
+    arithmetic = SizeArithmetic(lines.append, load_sizes(spec.sizes, lines))
     most = "0"
     for i, scratch in enumerate(dict.fromkeys(spec.scratch)):
         lines.append(f"  %most{i} = call i64 @llvm.smax.i64(i64 {most}, i64 {arithmetic.value(scratch)})")
@@ -272,11 +320,3 @@ def _arena_bytes(spec: ProgramSpec) -> Iterator[str]:
     yield from lines
     yield "  ret i64 %total"
     yield "}"
-
-
-def _load_sizes(names: Sequence[str], lines: list[str]) -> dict[str, str]:
-    """Reads the caller's table of sizes; returns the value of each symbol."""
-    for i in range(len(names)):
-        lines.append(f"  %symbol{i}.place = getelementptr i64, ptr %sizes, i64 {i}")
-        lines.append(f"  %symbol{i} = load i64, ptr %symbol{i}.place, align 8")
-    return {name: f"%symbol{i}" for i, name in enumerate(names)}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
+
+if TYPE_CHECKING:
+    from tensorc.ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Group:
     `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in
     the same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
     elementwise), `scatter` (rows added at places that come from data), `sparse` (an operation on the arrays of a
-    sparse matrix) or `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions of
+    sparse matrix), `loop` (the results of one `scan`), `choice` (those of one `cond`) or `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions of
     those that are reductions; `axes` says for each axis of each output which loop it follows (None: size 1).
     """
 
@@ -41,6 +45,7 @@ class Group:
     axes: tuple[tuple[int | None, ...], ...] = ()
     reads: tuple[Place, ...] = ()   # of inputs, once buffers are planned
     writes: tuple[Place, ...] = ()  # of outputs
+    bodies: tuple[Graph, ...] = ()  # the graphs that a loop or a choice runs, with plans of their own
 
     @property
     def nodes(self) -> list[Node]:

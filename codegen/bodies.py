@@ -1,0 +1,112 @@
+"""Where the buffers of a group's kernels lie, and of the programs that a loop or a choice runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
+from tensorc.codegen.cpu.places import Arena, External
+from tensorc.codegen.cpu.places import Place as Memory
+from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
+from tensorc.codegen.lower import Scratch
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.graph import Graph
+from tensorc.ir.kernels import Group, Place, memory_of
+from tensorc.ir.node import Node
+
+
+class Places:
+    """Where the buffers of one group lie; scratch memory follows the plan's arena."""
+
+    def __init__(self, graph: Graph, start: Size) -> None:
+        assert graph.plan is not None
+        self.first = {"param": 0, "constant": len(graph.params),
+                      "output": len(graph.params) + len(graph.plan.constants)}
+        self.constants = {c: External(len(graph.params) + i) for i, c in enumerate(graph.plan.constants)}
+        self.start = start
+        self.used: Size = 0
+        self.scratch: dict[str, Memory] = {}
+
+    def of(self, place: Place | Scratch) -> Memory:
+        """A place of the plan, or the scratch memory of that name."""
+        if isinstance(place, Scratch):
+            if place.name not in self.scratch:
+                self.scratch[place.name] = self.more(place.bytes)
+            return self.scratch[place.name]
+        if place.kind == "arena":
+            return Arena(place.offset)
+        return External(self.first[place.kind] + place.index)
+
+    def more(self, bytes: Size) -> Memory:
+        """Fresh scratch memory."""
+        return Arena(self.region(bytes))
+
+    def region(self, bytes: Size) -> Size:
+        """Where fresh scratch memory begins within the arena."""
+        start = self.start + self.used
+        self.used = self.used + dims.ceildiv(bytes, 64) * 64
+        return start
+
+
+def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Loop | Choice:
+    """The step of a program that is a loop or a choice."""
+    node = group.outputs[0]
+    read = {memory_of(n): places.of(place) for n, place in zip(group.inputs, group.reads, strict=True)}
+    operands = [read[memory_of(a)] for a in node.args]
+    results = {n.result: places.of(place) for n, place in zip(group.outputs, group.writes, strict=True)}
+    if group.kind == "loop":
+        return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0])
+
+    first, second = programs
+    branches = [[*operands[1:], *_constants(body, places), *_outputs(body, results, places)] for body in group.bodies]
+    arenas = [places.region(program.arena) for program in programs]
+    spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]))
+    return Choice(spec, (first, second))
+
+
+def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: dict[int, Memory], program: ProgramSpec,
+          places: Places) -> LoopSpec:
+    """Where a loop's body finds what it reads and puts what it makes.
+
+    A state that is also kept of every step has no place of its own: it is read in the row of the step before.
+    """
+    rows, states = node.sequences, node.states
+    kept: dict[Node, Row] = {}
+    after: list[Row | Turns] = []
+    for i, out in enumerate(body.outputs[states:], states):
+        bytes = _bytes(out)
+        rows_of = results.get(i) or places.more(bytes * node.length)
+        after.append(kept.setdefault(out, Row(rows_of, bytes)) if i in results else Row(rows_of, bytes))
+    before: list[Before] = []
+    copies: list[Copy] = []
+    turns: list[Row | Turns] = []
+    for i, new in enumerate(body.outputs[:states]):
+        bytes = _bytes(new)
+        left: Row | Turns | None = kept.get(new)
+        if left is None:
+            left = Turns(results.get(i) or places.more(bytes), places.more(bytes))
+        turns.append(left)
+        before.append(Before(operands[rows + i], left))
+        if i in results:
+            copies.append(Copy(results[i], before[-1], bytes))
+
+    slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], body.params, strict=False)]
+    slots += before
+    slots += map(Fixed, [*operands[rows + states:], *_constants(body, places)])
+    slots += [*turns, *after]
+    return LoopSpec(node.length, node.reverse, tuple(slots), places.region(program.arena), tuple(copies))
+
+
+def _constants(body: Graph, places: Places) -> list[Memory]:
+    assert body.plan is not None
+    return [places.constants[c] for c in body.plan.constants]
+
+
+def _outputs(body: Graph, results: dict[int, Memory], places: Places) -> list[Memory]:
+    return [results.get(i) or places.more(_bytes(out)) for i, out in enumerate(body.outputs)]
+
+
+def _bytes(node: Node) -> Size:
+    """Bytes of a value, without any at its end."""
+    return node.type.count * node.dtype.size
