@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
 from tensorc.codegen.cpu.places import Arena, External
@@ -59,42 +59,50 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
         return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0])
 
     first, second = programs
-    branches = [[*operands[1:], *_constants(body, places), *_outputs(body, results, places)] for body in group.bodies]
+    branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
+                for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
     arenas = [places.region(program.arena) for program in programs]
-    spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]))
+    copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
+    spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
+                      (copies[0], copies[1]))
     return Choice(spec, (first, second))
 
 
-def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: dict[int, Memory], program: ProgramSpec,
+def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[int, Memory], program: ProgramSpec,
           places: Places) -> LoopSpec:
     """Where a loop's body finds what it reads and puts what it makes.
 
     A state that is also kept of every step has no place of its own: it is read in the row of the step before.
     """
     rows, states = node.sequences, node.states
-    kept: dict[Node, Row] = {}
-    after: list[Row | Turns] = []
-    for i, out in enumerate(body.outputs[states:], states):
-        bytes = _bytes(out)
-        rows_of = results.get(i) or places.more(bytes * node.length)
-        after.append(kept.setdefault(out, Row(rows_of, bytes)) if i in results else Row(rows_of, bytes))
-    before: list[Before] = []
+    outputs: Sequence[Node] = node.body.outputs
+    left: dict[Node, Fixed | Row | Turns] = {}
     copies: list[Copy] = []
-    turns: list[Row | Turns] = []
-    for i, new in enumerate(body.outputs[:states]):
-        bytes = _bytes(new)
-        left: Row | Turns | None = kept.get(new)
-        if left is None:
-            left = Turns(results.get(i) or places.more(bytes), places.more(bytes))
-        turns.append(left)
-        before.append(Before(operands[rows + i], left))
-        if i in results:
-            copies.append(Copy(results[i], before[-1], bytes))
+    for i, out in enumerate(outputs[states:], states):
+        if i in results and out in left:
+            first = next(k for k in results if k >= states and outputs[k] is out)
+            copies.append(Copy(results[i], results[first], _bytes(out) * node.length))
+        elif i in results:
+            left[out] = Row(results[i], _bytes(out))
+    for i, out in enumerate(outputs[:states]):
+        if out not in left:
+            left[out] = Turns(results.get(i) or places.more(_bytes(out)), places.more(_bytes(out)))
+    for out in outputs[states:]:
+        if out not in left:
+            left[out] = Fixed(places.more(_bytes(out)))
 
+    before: list[Slot] = []
+    for i, (new, initial) in enumerate(zip(outputs[:states], operands[rows:], strict=False)):
+        where = left[new]
+        assert not isinstance(where, Fixed)
+        state = Before(initial, where)
+        before.append(state)
+        if i in results:
+            copies.append(Copy(results[i], state, _bytes(new)))
     slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], body.params, strict=False)]
     slots += before
     slots += map(Fixed, [*operands[rows + states:], *_constants(body, places)])
-    slots += [*turns, *after]
+    slots += [left[out] for out in body.outputs]
     return LoopSpec(node.length, node.reverse, tuple(slots), places.region(program.arena), tuple(copies))
 
 
@@ -103,8 +111,20 @@ def _constants(body: Graph, places: Places) -> list[Memory]:
     return [places.constants[c] for c in body.plan.constants]
 
 
-def _outputs(body: Graph, results: dict[int, Memory], places: Places) -> list[Memory]:
-    return [results.get(i) or places.more(_bytes(out)) for i, out in enumerate(body.outputs)]
+def _outputs(whole: Graph, body: Graph, results: Mapping[int, Memory], places: Places) -> list[Memory]:
+    """Where a branch puts each of its outputs: the first result that is that output."""
+    wanted = {whole.outputs[i]: place for i, place in reversed(sorted(results.items()))}
+    return [wanted.get(out) or places.more(_bytes(out)) for out in body.outputs]
+
+
+def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
+    """Results that are the same output of a branch as one before them."""
+    first: dict[Node, Memory] = {}
+    for i, place in sorted(results.items()):
+        out = whole.outputs[i]
+        if out in first:
+            yield Copy(place, first[out], _bytes(out))
+        first.setdefault(out, place)
 
 
 def _bytes(node: Node) -> Size:

@@ -11,7 +11,7 @@ from tensorc.ir.node import Op, constant
 from tensorc.passes.rewrite import No, Rewrite
 
 LARGEST = 4096                       # elements of a result worth keeping as a constant
-KEPT = {"uniform", "normal", "truncated_normal", "check", "broadcast"}
+KEPT = {"scan", "cond", "uniform", "normal", "truncated_normal", "check", "broadcast"}
 ARITHMETIC = {"add", "sub", "mul", "div", "neg", "pow", "maximum", "minimum", "cast", "sqrt", "logical_not", "sum_to"}
 
 

@@ -58,9 +58,14 @@ class Cluster:
 
 def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
-    groups = [replace(g, bodies=tuple(fuse(inner, context) for inner in nested(g.outputs[0])))
+    groups = [replace(g, bodies=tuple(fuse(_without_repeats(inner), context) for inner in nested(g.outputs[0])))
               for g in _Fusion(graph).groups()]
     return replace(graph, plan=Plan(tuple((g,) for g in groups)))
+
+
+def _without_repeats(body: Graph) -> Graph:
+    """The body with each of its outputs once."""
+    return replace(body, outputs=tuple(dict.fromkeys(body.outputs)))
 
 
 class _Fusion:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorc.errors import ArgumentError, IRError, RewriteError
-from tensorc.ir.graph import Graph, verify
+from tensorc.ir.graph import Graph, verify, with_bodies
 from tensorc.passes.context import Context, Pass
 from tensorc.passes.driver import Table, sweep
 from tensorc.passes.rewrite import Rewrite
@@ -42,10 +42,19 @@ class _Rewriting:
 
 @dataclass(frozen=True)
 class Step:
-    """A pass and its name in a pipeline."""
+    """A pass and its name in a pipeline.
+
+    Bodies of loops and branches of choices go through it before the graph around them does, unless it `descends` into
+    them itself.
+    """
 
     name: str
     run: Pass
+    descends: bool = False
+
+    def __call__(self, graph: Graph, context: Context) -> Graph:
+        """The graph after the pass."""
+        return self.run(graph if self.descends else with_bodies(graph, lambda body: self(body, context)), context)
 
 
 class Pipeline:
@@ -85,7 +94,7 @@ class Pipeline:
         context = context or Context()
         context.observe("input", verify(graph))
         for step in self.steps:
-            after = step.run(graph, context)
+            after = step(graph, context)
             _check(step.name, graph, after)
             context.observe(step.name, after)
             graph = after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from tensorc.passes import expand, fold, layout, simplify, stabilise
+from tensorc.passes import expand, fold, layout, loops, simplify, stabilise
 from tensorc.passes.buffers import plan_buffers
 from tensorc.passes.fuse import fuse
 from tensorc.passes.manager import Pipeline, Step, rewrite
@@ -14,11 +14,12 @@ from tensorc.passes.manager import Pipeline, Step, rewrite
 def default(target: str = "cpu") -> Pipeline:
     """The pipeline of a target, "cpu" or "cuda"."""
     return Pipeline(
+        Step("loops", loops.arrange),
         Step("simplify", rewrite(*stabilise.RULES, *simplify.RULES)),      # one sweep: each sees canonical operands
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
         Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
         Step("layout", layout.assign),
         Step("share", simplify.share),
-        Step("fuse", fuse),
-        Step("buffers", plan_buffers),
+        Step("fuse", fuse, descends=True),
+        Step("buffers", plan_buffers, descends=True),
     )

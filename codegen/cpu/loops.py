@@ -50,10 +50,13 @@ Slot = Fixed | Row | Turns | Before
 
 @dataclass(frozen=True)
 class Copy:
-    """The last value of a state that was kept in rows, or of any state where there is no step: `count` bytes."""
+    """`count` bytes to be moved when all steps are done.
+
+    Of a state, its last value where that was kept in rows, and its first one where there was no step.
+    """
 
     destination: Place
-    state: Before
+    source: Before | Place
     count: Size
 
 
@@ -76,11 +79,15 @@ class LoopSpec:
 
 @dataclass(frozen=True)
 class ChoiceSpec:
-    """Which body a choice runs: the first where the bool at `test` is true.  For each, its externals and its arena."""
+    """Which body a choice runs: the first where the bool at `test` is true.
+
+    For each, its externals, its arena, and what is left to be copied.
+    """
 
     test: Place
     slots: tuple[tuple[Place, ...], tuple[Place, ...]]
     arenas: tuple[Size, Size]
+    copies: tuple[tuple[Copy, ...], tuple[Copy, ...]]
 
 
 def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> Iterator[str]:
@@ -89,7 +96,7 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
     for slot in spec.slots:
         writer.pointers(slot)
     for copy in spec.copies:
-        writer.pointers(Fixed(copy.destination), copy.state)
+        writer.copy(copy)
     length = writer.sizes.value(spec.length)
     strides = {row: writer.sizes.value(row.stride) for slot in spec.slots if (row := _row(slot)) is not None}
     counts = [writer.sizes.value(copy.count) for copy in spec.copies]
@@ -117,15 +124,19 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
     yield "  br i1 %more, label %step, label %done"
     yield "done:"
     for i, (copy, count) in enumerate(zip(spec.copies, counts, strict=True)):
-        if isinstance(copy.state.left, Row):
-            place = "0" if spec.reverse else "%last"
-            yield f"  %done{i}_offset = mul i64 {place}, {strides[copy.state.left]}"
-            yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(copy.state.left.place)}, i64 %done{i}_offset"
-            yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
+        match copy.source:
+            case Before(_, Row() as left):
+                place = "0" if spec.reverse else "%last"
+                yield f"  %done{i}_offset = mul i64 {place}, {strides[left]}"
+                yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(left.place)}, i64 %done{i}_offset"
+                yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
+            case External() | Arena() as source:
+                yield _copied(writer.pointer(copy.destination), writer.pointer(source), count)
     yield "  ret void"
     yield "none:"
     for copy, count in zip(spec.copies, counts, strict=True):
-        yield _copied(writer.pointer(copy.destination), writer.pointer(copy.state.initial), count)
+        if isinstance(copy.source, Before):
+            yield _copied(writer.pointer(copy.destination), writer.pointer(copy.source.initial), count)
     yield "  ret void"
     yield "}"
 
@@ -134,7 +145,10 @@ def emit_choice(name: str, spec: ChoiceSpec, bodies: Sequence[str], symbols: Seq
     """The function `name(externals, sizes, arena)` that calls one of two functions."""
     writer = _Writer(symbols)
     for place in (spec.test, *spec.slots[0], *spec.slots[1]):
-        writer.pointers(Fixed(place))
+        writer.pointer(place)
+    for copy in (*spec.copies[0], *spec.copies[1]):
+        writer.copy(copy)
+    counts = {copy: writer.sizes.value(copy.count) for copy in (*spec.copies[0], *spec.copies[1])}
     arenas = [writer.arena(offset) for offset in spec.arenas]
 
     yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
@@ -150,6 +164,9 @@ def emit_choice(name: str, spec: ChoiceSpec, bodies: Sequence[str], symbols: Seq
             yield f"  %branch{branch}_slot{i} = getelementptr ptr, ptr %table, i64 {i}"
             yield f"  store ptr {writer.pointer(place)}, ptr %branch{branch}_slot{i}, align 8"
         yield f"  call void @{body}(ptr %table, ptr %sizes, ptr {arenas[branch]})"
+        for copy in spec.copies[branch]:
+            assert not isinstance(copy.source, Before)
+            yield _copied(writer.pointer(copy.destination), writer.pointer(copy.source), counts[copy])
         yield "  ret void"
     yield "}"
 
@@ -182,6 +199,14 @@ class _Writer:
                 case Before(initial, left):
                     self.pointer(initial)
                     self.pointers(left)
+
+    def copy(self, copy: Copy) -> None:
+        """Makes the pointers of both ends."""
+        self.pointer(copy.destination)
+        if isinstance(copy.source, Before):
+            self.pointers(copy.source)
+        else:
+            self.pointer(copy.source)
 
     def pointer(self, place: Place) -> str:
         """The pointer to the beginning of a place."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tensorc.errors import IRError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption
-from tensorc.ir.node import Nested, Node, rebuild, symbols_of
+from tensorc.ir.node import Nested, Node, make, rebuild, symbols_of
 
 if TYPE_CHECKING:
     from tensorc.ir.kernels import Plan
@@ -96,6 +96,27 @@ class Graph(Nested):
 def nested(node: Node) -> list[Graph]:
     """The graphs that an operation runs: the body of a loop, the branches of a choice."""
     return [value for value in node.attrs.values() if isinstance(value, Graph)]
+
+
+def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
+    """The graph with the graphs that its operations run changed."""
+    if not any(map(nested, graph.nodes)):
+        return graph
+    changed: dict[Graph, Graph] = {}
+    done: dict[Node, Node] = {}
+    lines = dict(graph.provenance)
+    for node in graph.nodes:
+        new = rebuild(node, [done[a] for a in node.args])
+        inner = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
+        if inner:
+            for body in inner.values():
+                if body not in changed:
+                    changed[body] = change(body)
+            new = make(node.op, *new.args, **{**new.attrs, **{k: changed[v] for k, v in inner.items()}})
+        done[node] = new
+        if node in lines:
+            lines.setdefault(new, lines[node])
+    return graph.with_roots([done[r] for r in graph.roots], lines)
 
 
 def postorder(roots: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
