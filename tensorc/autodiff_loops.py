@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from tensorc.ir.graph import Graph, postorder
-from tensorc.ir.node import Node, constant
+from tensorc.ir.node import Node, constant, make
 from tensorc.ops import broadcast, concatenate, reshape, scan, slice, sum
 from tensorc.ops.scan import body_parameter, choice, loop
-from tensorc.ir.node import make
 
 Differentiate = Callable[[Sequence[Node], Sequence[Node] | None, Sequence[Node]], list[Node | None]]
 
@@ -37,9 +36,8 @@ def _of_loop(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
     asked = [i for i, a in enumerate(node.args) if a in wanted and (i < rows or i >= rows + states)]
     carried, found = _adjoints(body, rows, states, parts, [body.params[i] for i in asked], differentiate)
 
-    seeds = [(body_parameter(f"g{i}", body.outputs[i].type), parts[i]) for i in sorted(parts) if i >= states]
-    adjoints = [(body_parameter(f"g{i}", body.params[rows + i].type), parts.get(i) or _zeros(body.params[rows + i]))
-                for i in carried]
+    seeds = [(_arriving(body, rows, states, i), parts[i]) for i in sorted(parts) if i >= states]
+    adjoints = [(_arriving(body, rows, states, i), parts.get(i) or _zeros(body.params[rows + i])) for i in carried]
     new = [found[body.params[rows + i]] or _zeros(body.params[rows + i]) for i in carried]
     kept = [i for i in asked if found[body.params[i]] is not None]
     results = [*new, *(g for i in kept if (g := found[body.params[i]]) is not None)]
@@ -66,13 +64,24 @@ def _adjoints(body: Graph, rows: int, states: int, parts: Mapping[int, Node], as
     carried = {i for i in parts if i < states}
     while True:
         arriving = sorted(carried | parts.keys())
-        seeds = [body_parameter(f"g{i}", body.outputs[i].type) for i in arriving]
+        seeds = [_shaped(_arriving(body, rows, states, i), body.outputs[i]) for i in arriving]
         wrt = [*params, *asked]
         found = dict(zip(wrt, differentiate([body.outputs[i] for i in arriving], seeds, wrt), strict=True))
         more = {i for i, p in enumerate(params) if found[p] is not None} - carried
         if not more:
             return sorted(carried), found
         carried |= more
+
+
+def _arriving(body: Graph, rows: int, states: int, i: int) -> Node:
+    """What stands for the gradient in output i of a body; in a state it has the shape that this has between steps."""
+    return body_parameter(f"g{i}", (body.params[rows + i] if i < states else body.outputs[i]).type)
+
+
+def _shaped(x: Node, like: Node) -> Node:
+    """x in the shape of another node: the same, where sizes with two names are equal."""
+    node: Node = x if x.shape == like.shape else reshape(x, shape=like.shape)
+    return node
 
 
 class _Residuals:

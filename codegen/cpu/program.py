@@ -16,7 +16,7 @@ The program adds
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu import launch

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from tensorc import ops
+from tensorc.backend.body import captured, is_function, trace
 from tensorc.backend.convert import as_node, cast_node, promoted
-from tensorc.backend.handle import flat_handles
-from tensorc.backend.provenance import public, uses
+from tensorc.backend.provenance import public
 from tensorc.backend.tensor import Tensor
 from tensorc.errors import ShapeError
+from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 from tensorc.ir.types import boolean
+from tensorc.ops.scan import choice
 
-T = TypeVar("T")
+CHECKED = frozenset(("gather", "scatter_add", "print"))
+"""Operations that a run checks or shows, wherever they stand."""
 
 _prints = itertools.count()
 
@@ -31,14 +34,35 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Tensor
     Raises: ShapeError if the condition has more axes than the expressions.
     """
     test = cast_node(as_node(condition), boolean)
-    then, other = promoted((_value(then_expression), _value(else_expression)))
+    traced = [trace(e) if is_function(e) else None for e in (then_expression, else_expression)]
+    values = [e if t is None else t.value for e, t in zip((then_expression, else_expression), traced, strict=True)]
+    then, other = promoted(values)
+    if not test.shape and any(traced):
+        return Tensor(_one_of(test, (then, other), [n for t in traced if t for n in t.made]))
     rank = max(len(then.shape), len(other.shape))
     if len(test.shape) > rank:
         raise ShapeError(f"the condition has rank {len(test.shape)}, more than the expressions, which have {rank}")
 
     if test.shape:
         test = ops.reshape(test, shape=(*test.shape, *(1,) * (rank - len(test.shape))))
-    return Tensor(ops.select(test, then, other))
+    return Tensor(_selected(test, then, other))
+
+
+def _one_of(test: Node, branches: Sequence[Node], made: Sequence[Node]) -> Node:
+    """The value of one of two branches; what their functions made is computed only where it is needed.
+
+    Where a branch looks something up, which a call has to check, or prints, both are computed.
+    """
+    then, other = branches
+    if then.type.shape != other.type.shape or any(n.op.name in CHECKED for n in postorder(branches)):
+        return _selected(test, then, other)
+    inside, taken = captured(branches, made)
+    return choice(test, taken, inside[:1], inside[1:])[0]
+
+
+def _selected(test: Node, then: Node, other: Node) -> Node:
+    node: Node = ops.select(test, then, other)
+    return node
 
 
 @public("K.stop_gradient")
@@ -58,13 +82,3 @@ def print_tensor(x: Any, message: str = "") -> Tensor:
 def _stopped(x: Node) -> Node:
     node: Node = ops.stop_gradient(x)
     return node
-
-
-def _value(expression: T | Callable[[], T]) -> T:
-    """The expression, or what it returns; the call at work hears of it."""
-    if not callable(expression):
-        return expression
-    value = expression()
-    for handle in flat_handles(value):
-        uses(handle)
-    return value
