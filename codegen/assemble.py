@@ -67,7 +67,8 @@ class _Assembler:
             for group in step:
                 places = Places(graph, graph.plan.arena + used)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_") for body in group.bodies]
+                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
+                             for i, body in enumerate(group.bodies)]
                     steps.append(run_bodies(group, inner, places))
                 else:
                     columns.append(self.launches(replace(group, name=prefix + group.name), names, places))

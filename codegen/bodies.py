@@ -113,7 +113,7 @@ def _constants(body: Graph, places: Places) -> list[Memory]:
 
 def _outputs(whole: Graph, body: Graph, results: Mapping[int, Memory], places: Places) -> list[Memory]:
     """Where a branch puts each of its outputs: the first result that is that output."""
-    wanted = {whole.outputs[i]: place for i, place in reversed(sorted(results.items()))}
+    wanted = {whole.outputs[i]: place for i, place in sorted(results.items(), reverse=True)}
     return [wanted.get(out) or places.more(_bytes(out)) for out in body.outputs]
 
 

@@ -88,8 +88,7 @@ def _matmul(node: Node, operands: Sequence[Lifted], length: Size) -> Node:
         product: Node = reshape(flat, shape=(length, *node.shape))
         return product
     rank = node.type.rank
-    product = matmul(_aligned(left, a, rank), _aligned(right, b, rank), **node.attrs)
-    return product
+    return make(node.op, _aligned(left, a, rank), _aligned(right, b, rank), **node.attrs)
 
 
 def _reshape(node: Node, operands: Sequence[Lifted], length: Size) -> Node:

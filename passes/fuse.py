@@ -25,7 +25,8 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "scan": "loop", "cond": "choice"}
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "scan": "loop",
+           "cond": "choice"}
 """The kind of cluster for each code generator of its own."""
 
 PRODUCTS = frozenset(("matmul", "conv"))

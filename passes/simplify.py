@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node, make, rebuild
 from tensorc.ops import reshape
-from tensorc.passes import arithmetic, fold, shapes
+from tensorc.passes import arithmetic, bodies, fold, shapes
 from tensorc.passes.context import Context
 
-RULES = (fold.SizeNumber(), fold.FoldNumbers(), *shapes.RULES, *arithmetic.RULES)
+RULES = (fold.SizeNumber(), fold.FoldNumbers(), *shapes.RULES, *arithmetic.RULES, *bodies.RULES)
 
 
 def share(graph: Graph, context: Context) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -177,11 +177,14 @@ def _of_unknown_sizes(op: Op, sample: Sample, label: str) -> tuple[Sample, Sizes
                 return tuple(map(renamed, sizes))
             return symbol if sizes == value else sizes
 
-        operands = tuple(t.with_shape(renamed(t.shape)) for t in sample.operands)
+        def resized(t: TensorType, renamed: Callable[[Any], Any] = renamed) -> TensorType:
+            return t.with_shape(renamed(t.shape))
+
+        operands = tuple(map(resized, sample.operands))
         attrs = {k: renamed(v) if k in holders else v for k, v in sample.attrs.items()}
         trials = (
-            replace(sample, operands=operands, attrs=attrs),
-            replace(sample, operands=operands),
+            replace(sample, operands=operands, attrs=attrs).with_bodies(resized),
+            replace(sample, operands=operands).with_bodies(resized),
             replace(sample, attrs=attrs),
         )
         accepted = next((t for t in trials if t != sample and _inferred(op, t) is not None), None)

@@ -26,7 +26,8 @@ LAYERS = {
     "tensorc.ir": {"errors"},
     "tensorc.ir.parse": {"errors", "ir", "ops"},  # text names operations, so reading it needs them
     "tensorc.ops": {"errors", "ir"},
-    "tensorc.autodiff": {"errors", "ir", "ops"},
+    "tensorc.autodiff": {"errors", "ir", "ops", "autodiff_loops"},
+    "tensorc.autodiff_loops": {"ir", "ops"},
     "tensorc.passes": {"errors", "settings", "ir", "ops"},
     "tensorc.codegen": {"errors", "settings", "ir", "ops"},
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},

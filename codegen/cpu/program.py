@@ -171,6 +171,8 @@ def _segments(spec: ProgramSpec) -> list[tuple[int, int, int]]:
         if not isinstance(step, tuple):
             found.append((i, number, 0))
             continue
+        if not step:
+            continue
         starts = not found or not found[-1][2] or spec.gate is not None and i == spec.gate.steps
         if starts:
             found.append((i, number, 0))

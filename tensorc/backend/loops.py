@@ -149,7 +149,10 @@ class _Step:
 
 
 def _looped(step: _Step, rows: Node, mask: Node | None, initial: Sequence[Node]) -> Run:
-    """The steps as a loop.  The output before is a state of its own: masked steps repeat it, and the last is returned."""
+    """The steps as a loop.
+
+    The output before is a state of its own: masked steps repeat it, and the last one is returned.
+    """
     length = rows.shape[0]
     x = stand_in(rows.type.with_shape(rows.shape[1:]), "x")
     states = [stand_in(s.type, "state") for s in initial]

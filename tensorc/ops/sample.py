@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tensorc.ir.graph import Graph, replace_nodes
+from tensorc.ir.node import make
 from tensorc.ir.types import DType, TensorType, parse_type
 
 
@@ -19,7 +21,7 @@ class Sample:
     operands: tuple[TensorType, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     span: tuple[float, float] = (-2.0, 2.0)
-    fixed: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    fixed: Mapping[int, Sequence[int] | int] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[NDArray[Any]]:
         """Operands with numbers from the span; the same ones for the same seed."""
@@ -31,7 +33,13 @@ class Sample:
         """The sample with floats of another dtype."""
         operands = tuple(t.with_dtype(dtype) if t.dtype.is_float else t for t in self.operands)
         attrs = {k: dtype if isinstance(v, DType) and v.is_float else v for k, v in self.attrs.items()}
-        return replace(self, operands=operands, attrs=attrs)
+        whole = replace(self, operands=operands, attrs=attrs)
+        return whole.with_bodies(lambda t: t.with_dtype(dtype) if t.dtype.is_float else t)
+
+    def with_bodies(self, change: Callable[[TensorType], TensorType]) -> Sample:
+        """The sample with the types of the parameters of graphs among the attributes changed."""
+        return replace(self, attrs={k: _retyped(v, change) if isinstance(v, Graph) else v
+                                    for k, v in self.attrs.items()})
 
     def _array(self, generator: np.random.Generator, type: TensorType) -> NDArray[Any]:
         low, high = self.span
@@ -44,8 +52,15 @@ class Sample:
         return np.asarray(generator.uniform(low, high, shape)).astype(type.dtype.numpy)
 
 
+def _retyped(graph: Graph, change: Callable[[TensorType], TensorType]) -> Graph:
+    """A graph on parameters of other types."""
+    params = {p: make(p.op, **{**p.attrs, "type": change(p.type)}) for p in graph.params}
+    roots = replace_nodes(graph.roots, params)
+    return replace(graph, params=tuple(params.values())).with_roots(roots)
+
+
 def sample(*operands: str, span: tuple[float, float] = (-2.0, 2.0),
-           fixed: Mapping[int, Sequence[int]] | None = None, **attrs: Any) -> Sample:
+           fixed: Mapping[int, Sequence[int] | int] | None = None, **attrs: Any) -> Sample:
     """A sample from types as text: `sample("f32[2,3]", "f32[3]")`."""
     return Sample(tuple(map(parse_type, operands)), attrs, span, fixed or {})
 

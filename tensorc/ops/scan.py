@@ -6,13 +6,14 @@ A loop has several results, and a node has one value; so a `scan` node is one re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tensorc.errors import DTypeError, ShapeError
+from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import BODY, Graph, replace_nodes
 from tensorc.ir.node import JointGradient, Node, make
@@ -74,7 +75,8 @@ def _scan(*operands: Array, body: Graph, sequences: int, states: int, length: in
           result: int) -> Array:
     rows, state = operands[:sequences], list(operands[sequences:sequences + states])
     out = body.outputs[result]
-    kept = np.zeros((length, *map(int, out.shape)), out.dtype.numpy) if result >= states else None
+    shape = (length, *(dims.evaluate(n, {}) for n in out.shape))
+    kept = np.zeros(shape, out.dtype.numpy) if result >= states else None
     for t in reversed(range(length)) if reverse else range(length):
         results = run(body, [*(x[t] for x in rows), *state, *operands[sequences + states:]])
         state = results[:states]
@@ -93,9 +95,9 @@ def _sample_body() -> Graph:
 
 scan = defop(
     "scan",
-    doc="One result of a loop over the first axis of `sequences` operands, each step of which is `body`: of a row of each "
-        "of these, `states` states and the operands behind them, it makes the new states and what is kept of the step.  "
-        "Result i is the last value of state i, or, past the states, all steps' values along a new first axis.  "
+    doc="One result of a loop over the first axis of `sequences` operands, each step of which is `body`: of a row of "
+        "each of these, `states` states and the operands behind them, it makes the new states and what is kept of the "
+        "step.  Result i is the last value of state i, or, past the states, all steps' values along a new first axis.  "
         "`reverse` goes from the last row to the first.",
     params=("*operands",),
     attrs=("body", "sequences", "states", "length", "reverse", "result"),
@@ -124,23 +126,23 @@ def _cond(test: Array, *operands: Array, then: Graph, otherwise: Graph, result: 
     return run(then if test else otherwise, operands)[result]
 
 
-def _sample_branches() -> dict[str, Graph]:
+def _sample_branch(value: Callable[[Node, Node], Node]) -> Graph:
     x, y = (body_parameter(name, parse_type("f32[2,3]")) for name in ("c0", "c1"))
-    return {"then": Graph(BODY, (x, y), (elementwise.mul(x, y),)),
-            "otherwise": Graph(BODY, (x, y), (elementwise.sin(x),))}
+    return Graph(BODY, (x, y), (value(x, y),))
 
 
 cond = defop(
     "cond",
-    doc="One result of `then` on the operands where the condition holds, else of `otherwise`; the other is not computed.",
+    doc="One result of `then` on the operands where the condition holds, else of `otherwise`; the other is not "
+        "computed.",
     params=("test", "*operands"),
     attrs=("then", "otherwise", "result"),
     infer=_cond_type,
     reference=_cond,
     gradient=JointGradient(),
     kernel="cond",
-    samples=[sample("bool[]", "f32[2,3]", "f32[2,3]", fixed={0: truth}, **_sample_branches(), result=0)
-             for truth in (True, False)],
+    samples=[sample("bool[]", "f32[2,3]", "f32[2,3]", fixed={0: truth}, result=0, then=_sample_branch(elementwise.mul),
+                    otherwise=_sample_branch(lambda x, y: elementwise.sin(x))) for truth in (1, 0)],
 )
 
 
