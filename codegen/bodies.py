@@ -15,6 +15,9 @@ from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group, Place, memory_of
 from tensorc.ir.node import Node
 
+MANY = 8
+"""Sizes up to which a maximum of them is formed."""
+
 
 class Places:
     """Where the buffers of one group lie; scratch memory follows the plan's arena."""
@@ -61,7 +64,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
                 for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
-    arenas = [places.region(program.arena) for program in programs]
+    arenas = [places.region(_memory(program)) for program in programs]
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
@@ -103,7 +106,7 @@ def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[
     slots += before
     slots += map(Fixed, [*operands[rows + states:], *_constants(body, places)])
     slots += [left[out] for out in body.outputs]
-    return LoopSpec(node.length, node.reverse, tuple(slots), places.region(program.arena), tuple(copies))
+    return LoopSpec(node.length, node.reverse, tuple(slots), places.region(_memory(program)), tuple(copies))
 
 
 def _constants(body: Graph, places: Places) -> list[Memory]:
@@ -125,6 +128,17 @@ def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
         if out in first:
             yield Copy(place, first[out], _bytes(out))
         first.setdefault(out, place)
+
+
+def _memory(program: ProgramSpec) -> Size:
+    """Bytes that one run of a program needs besides its externals.
+
+    The largest scratch; the sum of many, since a maximum of many sizes is nested too deeply.
+    """
+    total: Size = 0
+    for scratch in program.scratch:
+        total = total + scratch if len(program.scratch) > MANY else dims.maximum(total, scratch)
+    return program.arena + total
 
 
 def _bytes(node: Node) -> Size:

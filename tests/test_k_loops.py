@@ -187,7 +187,7 @@ def test_products_of_inputs_and_gradients_of_weights_are_one_product_each():
     loops = [g for g in planned.plan.groups if g.kind == "loop"]
     assert len(loops) == 2
     assert [len([n for n in g.bodies[0].nodes if n.op.name == "matmul"]) for g in loops] == [1, 1]
-    assert len(outside) == 3 and all(n.type.rank == 2 for n in outside)
+    assert [n.type.rank for n in outside] == [2, 2, 2]
 
 
 def test_map_fn():
@@ -239,8 +239,11 @@ class TestSwitch:
 
     def test_in_a_loop(self):
         x = K.placeholder(shape=(None, 3, 3))
-        last = K.foldl(lambda total, row: K.switch(K.greater(K.sum(row), 0.0), lambda: K.dot(total, row), lambda: total),
-                       x, K.eye(3))
+
+        def step(total, row):
+            return K.switch(K.greater(K.sum(row), 0.0), lambda: K.dot(total, row), lambda: total)
+
+        last = K.foldl(step, x, K.eye(3))
         rows = RNG.normal(size=(6, 3, 3))
         want = np.eye(3)
         for row in rows:
