@@ -20,6 +20,7 @@ from tensorc.ops import (
     logical_not,
     logical_or,
     lt,
+    matmul,
     max,
     maximum,
     mean,
@@ -47,6 +48,7 @@ from tensorc.ops import (
     transpose,
     uniform,
 )
+from tensorc.ops.scan import choice
 from tensorc.passes import fold, simplify
 from tensorc.passes.context import Context
 from tensorc.passes.driver import sweep
@@ -59,6 +61,7 @@ R, S = tensor("r", 4), tensor("s")
 I, J = tensor("i", N, dtype=i32), tensor("j", N, dtype=i32)
 B, C = tensor("b", N, 4, dtype=boolean), tensor("c", N, 4, dtype=boolean)
 T, K = tensor("t", dtype=boolean), tensor("k", N, 1)
+P, Q = tensor("p", M, N, 4), tensor("q", M, N, 2)
 SIZES = {"n": 3, "m": 2}
 
 
@@ -68,6 +71,14 @@ def number(value, dtype=f32):
 
 def total(x, *axes, keepdims=False):
     return sum(x, axes=axes, keepdims=keepdims)
+
+
+def product(a, b):
+    return matmul(a, b, transpose_a=True, transpose_b=False)
+
+
+def rows_of(x):
+    return reshape(x, shape=(x.shape[0] * x.shape[1], x.shape[2]))
 
 
 def spread(x, *shape):
@@ -181,6 +192,16 @@ CASES = {
     "ExtremeBroadcast": [(max(spread(R, 5, 4), axes=(0,), keepdims=False), R)],
     "SizeNumber": [(X * cast(size(value=7, dtype=i64), dtype=f32), X * 7)],
     "FoldNumbers": [(X * (number(2.0) + number(3.0)), X * 5)],
+    "SumOfProducts": [
+        (total(product(P, Q), 0), matmul(rows_of(P), rows_of(Q), transpose_a=True, transpose_b=False)),
+    ],
+    "CondOfKnown": [
+        (choice(number(True, boolean), [(X, X)], [product(P, Q), X], [X, exp(X)])[1], X),
+        (choice(number(False, boolean), [(X, X)], [X, X], [X, exp(X)])[1], exp(X)),
+    ],
+    "CondOfLight": [
+        (choice(T, [(X, X), (Y, Y)], [X + Y], [exp(X)])[0], select(T, X + Y, exp(X))),
+    ],
 }
 
 
