@@ -24,13 +24,13 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse"}
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "ctc": "ctc"}
 """The kind of cluster for each code generator of its own."""
 
 PRODUCTS = frozenset(("matmul", "conv"))
 """Kinds of clusters whose code generator takes what follows elementwise along."""
 
-ALONE = frozenset(("along", "scatter", "sparse"))
+ALONE = frozenset(("along", "scatter", "sparse", "ctc"))
 """Kinds of clusters that stay single nodes."""
 
 LIMIT = 160

@@ -25,11 +25,12 @@ class Place:
 class Group:
     """Nodes that run as one kernel: everything between `inputs`, read from memory, and `outputs`, written to it.
 
-    `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in
-    the same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
-    elementwise), `scatter` (rows added at places that come from data), `sparse` (an operation on the arrays of a
-    sparse matrix) or `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions of
-    those that are reductions; `axes` says for each axis of each output which loop it follows (None: size 1).
+    `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in the
+    same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
+    elementwise), `scatter` (rows added at places that come from data), `sparse` (an operation on the arrays of a sparse
+    matrix), `ctc` (a recursion over the steps of sequences) or `copy`. `frame` holds the sizes of the loops (sizes of 1
+    left out) and `reduced` the positions of those that are reductions; `axes` says for each axis of each output which
+    loop it follows (None: size 1).
     """
 
     name: str
