@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,14 @@ from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
 
-def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
-    """The graph as text; `lines` adds the user's lines, `names=False` numbers the parameters (for cache keys)."""
+def dump(graph: Graph, *, names: bool = True, lines: bool = True, notes: Mapping[Node, str] | None = None) -> str:
+    """The graph as text.
+
+    Args:
+        names: False numbers the parameters instead (for cache keys).
+        lines: whether the user's lines stand beside the nodes.
+        notes: what else is to stand beside nodes.
+    """
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
@@ -31,7 +37,8 @@ def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
         if node.op.name == "parameter" or inline(node):
             continue
         body.append((f"  {label[node]}: {node.type} = {application(node, lambda n: operand(n, label))}{where(node)}",
-                     comment(graph.provenance.get(node, ())) if lines else ""))
+                     "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
+                                             (notes or {}).get(node, ""))))))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
