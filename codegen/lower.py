@@ -57,6 +57,8 @@ def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
             kernels = [*lowering.scatter()]
         case "sparse":
             kernels = [lowering.sparse()]
+        case "ctc":
+            kernels = [lowering.ctc()]
         case _:
             kernels = [lowering.loops()]
     return [Lowered(k, tuple(lowering.operands[b.name] for b in k.buffers)) for k in kernels]
@@ -226,6 +228,23 @@ class _Lowering:
         (node,) = self.group.outputs
         operands = [self.buffers[self.loads[a]] for a in node.args]
         grid, body = WRITERS[node.op.name](self.claim, operands, self.buffers[self.stores[0]])
+        self.scopes[0].block.extend(body)
+        return self.kernel(self.group.name, grid)
+
+    def ctc(self) -> ir.Kernel:
+        """A recursion over the steps of sequences, or what is read off it."""
+        from tensorc.codegen import ctc  # imported where a program has one
+
+        def scratch(wish: str, dtype: DType, shape: tuple[Size, ...]) -> ir.Buffer:
+            name = self.claim(wish)
+            self.buffers[name] = ir.Buffer(name, dtype, shape, "scratch")
+            self.operands[name] = Scratch(name, dims.product(shape) * dtype.size)
+            return self.buffers[name]
+
+        (node,) = self.group.outputs
+        operands = [self.buffers[self.loads[a]] for a in node.args]
+        shop = ctc.Workshop(node, operands, self.buffers[self.stores[0]], self.claim, scratch)
+        grid, body = ctc.WRITERS[node.op.name](shop)
         self.scopes[0].block.extend(body)
         return self.kernel(self.group.name, grid)
 
@@ -496,7 +515,7 @@ def _size_names(buffers: Iterable[ir.Buffer], grid: Iterable[tuple[str, Size]], 
         if isinstance(statement, ir.For):
             sizes.append(statement.extent)
             bound.add(statement.var)
-        elif isinstance(statement, ir.Let):
+        elif isinstance(statement, ir.Let | ir.Scan):
             bound.add(statement.var)
         elif isinstance(statement, ir.Store):
             sizes.extend(statement.index)

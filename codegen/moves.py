@@ -91,9 +91,17 @@ class Moves:
         touched = [access for access, _ in ir.accesses(loop.body)]
         return all(
             loop.var in determined(self.shapes[s.buffer], s.index, loops, self.k.sizes)
-            and all(same_place(s, inside, t, inside, self.shapes[s.buffer]) for t in touched if t.buffer == s.buffer)
+            and all(same_place(s, inside, t, inside, self.shapes[s.buffer]) or self._lie_apart(s, t, loop.var)
+                    for t in touched if t.buffer == s.buffer)
             for s in touched
             if isinstance(s, ir.Store)
+        )
+
+    def _lie_apart(self, a: ir.Load | ir.Store, b: ir.Load | ir.Store, var: str) -> bool:
+        """Whether two accesses of a loop never meet, since along some dimension they are a fixed number apart."""
+        return any(
+            isinstance(gap := x - y, int) and gap != 0 and var not in self.loops_of_size(x) | self.loops_of_size(y)
+            for x, y in zip(a.index, b.index, strict=True)
         )
 
     def _visit(self, body: ir.Body) -> None:

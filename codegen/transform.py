@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import offset, same_place
-from tensorc.codegen.loopverify import verify, verify_matmul
+from tensorc.codegen.loopverify import InvalidKernel, verify, verify_matmul
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -113,8 +113,19 @@ def collapse(k: ir.Kernel) -> ir.Kernel:
         if isinstance(outer, ir.For) and isinstance(outer.body[0], ir.For) and len(outer.body) == 1:
             merged = _as_one(k, outer.var, outer.body[0].var, outer.body[0].extent)
             if merged is not None:
-                return collapse(replace(merged, body=_without_loop(merged.body, outer.var)))
+                shorter = replace(merged, body=_without_loop(merged.body, outer.var))
+                if _is_valid(shorter):
+                    return collapse(shorter)
     return verify(k)
+
+
+def _is_valid(k: ir.Kernel) -> bool:
+    """Whether a kernel is valid: seen flat, other accesses to a buffer may no longer be told apart by the grid."""
+    try:
+        verify(k)
+    except InvalidKernel:
+        return False
+    return True
 
 
 def _without_ones(k: ir.Kernel) -> ir.Kernel:

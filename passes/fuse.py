@@ -25,14 +25,14 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "scan": "loop",
-           "cond": "choice"}
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "ctc": "ctc",
+           "scan": "loop", "cond": "choice"}
 """The kind of cluster for each code generator of its own."""
 
 PRODUCTS = frozenset(("matmul", "conv"))
 """Kinds of clusters whose code generator takes what follows elementwise along."""
 
-ALONE = frozenset(("along", "scatter", "sparse", "loop", "choice"))
+ALONE = frozenset(("along", "scatter", "sparse", "ctc", "loop", "choice"))
 """Kinds of clusters that take in nothing else."""
 
 LIMIT = 160

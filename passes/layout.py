@@ -1,17 +1,19 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Layout: transposes are read in place where that is possible, meet and cancel, or stay with a reason.
 
-A product of matrices reads an operand either way; a reduction takes its axes from anywhere; elementwise operations
-let a transpose through, which pays where another takes it up.
+A product of matrices reads an operand either way; a reduction takes its axes from anywhere; elementwise operations,
+pads, reshapes of neighbouring axes and concatenations let a transpose through, which pays where another takes it up: a
+network of convolutions with channels first turns its input once, and its result.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tensorc.ir import dims
+from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, users
 from tensorc.ir.node import Node, make, rebuild
 from tensorc.ops import (
@@ -24,8 +26,10 @@ from tensorc.ops import (
     matmul,
     max,
     min,
+    pad,
     prod,
     reshape,
+    reverse,
     slice,
     sum,
     transpose,
@@ -129,11 +133,87 @@ class ConcatenateTransposes(Rewrite):
         return transpose(concatenate(*(x.x for x in xs), axis=perm[axis]), perm=perm)
 
 
+class TransposeOfRepeated(Rewrite):
+    """transpose(reshape(broadcast x)) → reshape(broadcast(transpose x)):  what is repeated need not be moved"""
+
+    def pattern(self, x, wide, shape, perm):
+        return transpose(reshape(broadcast(x, shape=wide), shape=shape), perm=perm)
+
+    def build(self, node, x, wide, shape, perm):
+        turned = _before(wide, shape, perm)
+        if turned is None:
+            return No("the reshape joins or splits axes that the transpose parts")
+        repeated = broadcast(_transposed(_of_rank(x, len(wide)), turned), shape=_permuted(wide, turned))
+        return reshape(repeated, shape=node.shape)
+
+
+class SinkThroughPad(Rewrite):
+    """pad(transpose x) → transpose(pad x)"""
+
+    def pattern(self, x, perm, low, high, interior):
+        return pad(transpose(x, perm=perm), low=low, high=high, interior=interior)
+
+    def build(self, x, perm, low, high, interior):
+        back = inverse(perm)
+        padded = pad(x, low=_permuted(low, back), high=_permuted(high, back), interior=_permuted(interior, back))
+        return transpose(padded, perm=perm)
+
+
+class SinkThroughReverse(Rewrite):
+    """reverse(transpose(x, p), axes) → transpose(reverse(x, p[axes]), p)"""
+
+    def pattern(self, x, perm, axes):
+        return reverse(transpose(x, perm=perm), axes=axes)
+
+    def build(self, x, perm, axes):
+        return transpose(reverse(x, axes=tuple(sorted(perm[a] for a in axes))), perm=perm)
+
+
+class SinkThroughReshape(Rewrite):
+    """reshape(transpose x) → transpose(reshape x)  where it splits or joins axes that are neighbours in x, too"""
+
+    def pattern(self, x, perm, shape):
+        return reshape(transpose(x, perm=perm), shape=shape)
+
+    def build(self, node, x, perm, shape):
+        turned = _before(shape, node.x.shape, inverse(perm))
+        if turned is None:
+            return No("it joins or splits axes that are no neighbours in x")
+        return _transposed(reshape(x, shape=_permuted(shape, turned)), inverse(turned))
+
+
+class SinkThroughRepeat(Rewrite):
+    """reshape(broadcast(transpose x)) → transpose(reshape(broadcast x)),  as SinkThroughReshape"""
+
+    def pattern(self, x, perm, wide, shape):
+        return reshape(broadcast(transpose(x, perm=perm), shape=wide), shape=shape)
+
+    def check(self, perm, wide):
+        return len(perm) == len(wide) or No("the broadcast adds axes")
+
+    def build(self, x, perm, wide, shape):
+        back = inverse(perm)
+        turned = _before(shape, wide, back)
+        if turned is None:
+            return No("it joins or splits axes that are no neighbours in x")
+        repeated = broadcast(x, shape=_permuted(wide, back))
+        return _transposed(reshape(repeated, shape=_permuted(shape, turned)), inverse(turned))
+
+
 class SinkTranspose(Rewrite):
     """f(transpose(x, p), transpose(y, p)) → transpose(f(x, y), p),  for an elementwise f
 
-    An operand whose transposition is a mere view may be there too.
+    An operand may be there whose transposition is a mere view, or a parameter that is there transposed anyway; when
+    trading, others too that are smaller than those that need no transposing then.
+
+    Args:
+        turned: transposes that are in the graph already.
     """
+
+    def __init__(self, turned: Collection[Node] = (), trading: bool = False) -> None:
+        super().__init__()
+        self.turned = turned
+        self.trading = trading
 
     def pattern(self, x):
         return x
@@ -148,8 +228,15 @@ class SinkTranspose(Rewrite):
         perm = next(iter(perms))
         if len(perm) != len(node.shape):
             return No("the operands differ in rank")
-        fixed = [a for a in node.args if a.op is not transpose and not _view(_of_rank(a, len(perm)), inverse(perm))]
-        return not fixed or No(f"an operand {fixed[0].op.name} would have to be transposed instead")
+        back = inverse(perm)
+        others = [_of_rank(a, len(perm)) for a in node.args if a.op is not transpose]
+        fixed = [a for a in others if not _view(a, back)]
+        if not fixed:
+            return True
+        price = builtins.sum(_bytes(a) for a in fixed if a.args or transpose(a, perm=back) not in self.turned)
+        gain = builtins.sum(_bytes(a) for a in node.args if a.op is transpose and a.x.args)
+        return price < gain and (self.trading or not price) or No(
+            f"an operand {fixed[0].op.name} would have to be transposed instead")
 
     def build(self, node):
         perm = next(a.perm for a in node.args if a.op is transpose)
@@ -181,25 +268,27 @@ ABSORB = (
     MatmulOfTransposeLeft(), MatmulOfTransposeRight(), ReduceTranspose(), ArgOfTranspose(),
     SliceOfTranspose(), TransposeOfBroadcast(), ConcatenateTransposes(),
 )
+SINK = (SinkThroughPad(), SinkThroughReverse(), SinkThroughReshape(), SinkThroughRepeat())
 
-
-_ABSORBING = Table((*ABSORB, *simplify.RULES))
-_SINKING = Table((*ABSORB, SinkTranspose(), *simplify.RULES))
+_ABSORBING = Table((*ABSORB, TransposeOfRepeated(), *simplify.RULES))
 
 
 def assign(graph: Graph, context: Context) -> Graph:
-    """The graph with as few elements moved by transposes as the rules find; a reason is noted for each that stays."""
+    """The graph with as few bytes moved by transposes as the rules find; a reason is noted for each that stays."""
     if not moved(graph):
         return graph
     graph = sweep(graph, _ABSORBING, context)
     graph = sweep(graph, (TransposeOfMatmul(_alone(graph)), *ABSORB, *simplify.RULES), context)
-    sunk = sweep(graph, _SINKING, context)
-    if moved(sunk) < moved(graph):
-        graph = sunk
+    turned = {node for node in graph.nodes if node.op is transpose}
+    for trading in (False, True) if turned else ():
+        sunk = sweep(graph, (*ABSORB, *SINK, SinkTranspose(turned, trading), *simplify.RULES), context)
+        sunk = sweep(sunk, _ABSORBING, context)
+        if moved(sunk) < moved(graph):
+            graph = sunk
     using = users(graph.roots)
     for node in graph.nodes:
         if node.op is transpose:
-            context.notes[node] = _reason(node, using[node], graph)
+            context.notes[node] = _reason(node, using, graph)
     return graph
 
 
@@ -209,20 +298,22 @@ def _alone(graph: Graph) -> set[Node]:
 
 
 def moved(graph: Graph) -> int:
-    """How many elements the transposes of a graph move, symbols taken to be TYPICAL."""
-    return builtins.sum(_typical(node) for node in graph.nodes if node.op is transpose)
+    """How many bytes the transposes of a graph move, symbols taken to be TYPICAL."""
+    return builtins.sum(_bytes(node) for node in graph.nodes if node.op is transpose)
 
 
-def _reason(node: Node, using: list[Node], graph: Graph) -> str:
-    takers = sorted({user.op.name for user in using})
+def _reason(node: Node, using: Mapping[Node, list[Node]], graph: Graph) -> str:
+    takers = sorted({user.op.name for user in using[node]})
     if node in graph.roots:
         takers.append("the caller")
-    return f"stays, as {' and '.join(takers)} want the axes of {node.x.op.name} as {list(node.perm)}"
+    wanted = f"{' and '.join(takers)} want{'s' if len(takers) == 1 else ''}"
+    source = node.x.name if node.x.op.name == "parameter" else node.x.op.name
+    return f"stays, as {wanted} the axes of {source} as {list(node.perm)}"
 
 
-def _typical(node: Node) -> int:
+def _bytes(node: Node) -> int:
     count = node.type.count
-    return dims.evaluate(count, dict.fromkeys(dims.symbols(count), TYPICAL))
+    return node.dtype.size * dims.evaluate(count, dict.fromkeys(dims.symbols(count), TYPICAL))
 
 
 def _swaps_last(perm: Sequence[int]) -> bool:
@@ -238,6 +329,25 @@ def _turns_rows(perm: Sequence[int]) -> bool:
 def _unturned(x: Node, perm: Sequence[int]) -> Node:
     """x transposed by the rest of a permutation that turns rows."""
     return _transposed(x, (*perm[:-2], perm[-1], perm[-2]))
+
+
+def _before(wide: Sequence[Size], shape: Sequence[Size], perm: Sequence[int]) -> tuple[int, ...] | None:
+    """The permutation q for which transpose(reshape(x, shape), perm) is a reshape of transpose(x, q), x being `wide`.
+
+    None where the reshape splits or joins axes that `perm` does not keep side by side.
+    """
+    most = builtins.min(len(wide), len(shape))
+    first = next((i for i in range(most) if wide[i] != shape[i]), most)
+    last = next((i for i in range(most - first) if wide[-1 - i] != shape[-1 - i]), most - first)
+    joined = list(range(first, len(shape) - last))
+    parts = range(first, len(wide) - last)
+    longer = len(wide) - len(shape)
+    place = perm.index(first) if joined else perm.index(first - 1) + 1 if first else 0
+    if list(perm[place:place + len(joined)]) != joined:
+        return None
+    others = [[axis if axis < first else axis + longer for axis in part]
+              for part in (perm[:place], perm[place + len(joined):])]
+    return (*others[0], *parts, *others[1])
 
 
 def _permuted(values: Sequence[Any], perm: Sequence[int]) -> tuple[Any, ...]:

@@ -30,6 +30,8 @@ def share(graph: Graph, context: Context) -> Graph:
         elif node.attrs.get("keepdims") is False and _kept(node, node.args) in present:
             new = reshape(_kept(node, args), shape=node.shape)
         done[node] = new
+        if node in context.notes:
+            context.notes[new] = context.notes[node]
         provenance.setdefault(new, provenance.get(node, ()))
     return graph.with_roots([done[r] for r in graph.roots], provenance)
 

@@ -8,7 +8,7 @@ it is told here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,19 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, postorder
 from tensorc.ir.node import Node, make, rebuild
+from tensorc.ops.ctc import ctc_places
 from tensorc.ops.gather import NONE, check_inside
 
 Array = np.ndarray[Any, Any]
 
-READERS = {"gather": lambda node: node.x.shape[node.axis], "scatter_add": lambda node: node.size}
-"""For operations that take indices, the size of the axis that these are places of."""
+Read = list[tuple[Node, Size, str]]
+
+READERS: Mapping[str, Callable[[Any], Read]] = {
+    "gather": lambda node: [(node.indices, node.x.shape[node.axis], "index")],
+    "scatter_add": lambda node: [(node.indices, node.size, "index")],
+    "ctc_loss": ctc_places, "ctc_paths": ctc_places, "ctc_posterior": ctc_places, "ctc_greedy": ctc_places,
+}
+"""For operations that take indices or lengths: these, each with how many there are to choose from and what it is."""
 
 EDGE = 3
 """Elements shown at either end of an axis that is too long to be shown whole."""
@@ -54,11 +61,11 @@ def with_effects(graph: Graph) -> Graph:
     checks: dict[tuple[Node, Size], tuple[Node, Node]] = {}
     for node in postorder(roots):
         if node.op.name in READERS:
-            bound = READERS[node.op.name](node)
-            if (node.indices, bound) not in checks and not _surely_inside(node.indices, bound):
-                made = checks[node.indices, bound] = check_inside(node.indices, bound)
-                for each in made:
-                    lines.setdefault(each, lines.get(node, ()))
+            for indices, bound, what in READERS[node.op.name](node):
+                if (indices, bound) not in checks and not _surely_inside(indices, bound):
+                    made = checks[indices, bound] = check_inside(indices, bound, what)
+                    for each in made:
+                        lines.setdefault(each, lines.get(node, ()))
 
     whole = graph.with_roots(roots, lines)
     return replace(whole, outputs=(*whole.outputs, *prints, *itertools.chain.from_iterable(checks.values())))
@@ -115,8 +122,9 @@ class Effects:
         call = next((line.call for line in lines if line.call), "gather")
         where = ", ".join(dict.fromkeys(map(str, lines)))
         allowed = f"0 … {bound - 1} are allowed" if bound else "the axis is empty"
-        return (f"{self._function}: {call}: index {index}{f' at [{at}]' if at else ''} is outside an axis of size "
-                f"{bound}: {allowed}" + (f"\n  {call} at {where}" if where else ""))
+        found = f"{self._function}: {call}: {node.what} {index}{f' at [{at}]' if at else ''} is outside "
+        axis = f"an axis of size {bound}: {allowed}" if node.what == "index" else f"0 … {bound - 1}"
+        return found + axis + (f"\n  {call} at {where}" if where else "")
 
 
 def shown(value: Array) -> str:

@@ -205,18 +205,20 @@ def _print_graphs(shown: _Shown, after: str | None) -> None:
         return print(f"# as it was built\n{dump(shown.graph)}")
     if after != "all":
         pipeline = shown.pipeline if after is None else shown.pipeline.up_to(after)
-        return print(f"# after {pipeline.names[-1]}\n{dump(pipeline.run(shown.graph))}")
+        graph = pipeline.run(shown.graph, context := Context())
+        return print(f"# after {pipeline.names[-1]}\n{dump(graph, notes=context.notes)}")
 
     before = ""
 
     def observe(name: str, graph: Graph) -> None:
         nonlocal before
         title = "as it was built" if name == "input" else f"after {name}"
-        text = dump(graph)
+        text = dump(graph, notes=context.notes)
         print(f"# {title}, as before\n" if text == before else f"# {title}\n{text}")
         before = text
 
-    shown.pipeline.run(shown.graph, Context(observers=(observe,)))
+    context = Context(observers=(observe,))
+    shown.pipeline.run(shown.graph, context)
     return None
 
 

@@ -71,8 +71,9 @@ class Case:
         """Values of the parameters, indices among them inside their axes: none where an axis is empty."""
         types = [p.type.with_shape([dims.evaluate(s, sizes) for s in p.shape]) for p in self.params]
         arrays = replace(self.sample, operands=tuple(types)).arrays()
-        if self.node.op.name in READERS:
-            bound = dims.evaluate(READERS[self.node.op.name](self.node), sizes)
+        if self.node.op.name in READERS and not self.sample.fixed:
+            _, size, _ = READERS[self.node.op.name](self.node)[0]
+            bound = dims.evaluate(size, sizes)
             arrays[1] = arrays[1] % bound if bound else arrays[1].ravel()[:0]
         return arrays
 

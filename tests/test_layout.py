@@ -10,11 +10,16 @@ from tensorc.ops import (
     argmax,
     broadcast,
     concatenate,
+    conv,
     exp,
+    gt,
     matmul,
     max,
     maximum,
+    pad,
     reshape,
+    reverse,
+    select,
     slice,
     sum,
     tanh,
@@ -27,13 +32,15 @@ from tensorc.passes.pipeline import default
 N = symbol("n")
 A, B, W = tensor("a", N, 4), tensor("b", N, 4), tensor("w", 4, 4)
 Q, K, H = tensor("q", N, 5, 4), tensor("k", N, 5, 4), tensor("h", 5, N, 4)
-V = tensor("v", 4)
+V, B_TURNED = tensor("v", 4), tensor("bt", 4, N)
+IMAGE, KERNEL = tensor("image", N, 4, 5), tensor("kernel", 3, 4, 4)
 SIZES = {"n": 3}
 
 
 def arrays():
     rng = np.random.default_rng(7)
-    shapes = {"a": (3, 4), "b": (3, 4), "w": (4, 4), "q": (3, 5, 4), "k": (3, 5, 4), "h": (5, 3, 4), "v": (4,)}
+    shapes = {"a": (3, 4), "b": (3, 4), "w": (4, 4), "q": (3, 5, 4), "k": (3, 5, 4), "h": (5, 3, 4), "v": (4,),
+              "bt": (4, 3), "image": (3, 4, 5), "kernel": (3, 4, 4)}
     return {name: rng.normal(size=shape) for name, shape in shapes.items()}
 
 
@@ -43,6 +50,10 @@ def flip(x, perm=(1, 0)):
 
 def product(a, b, ta=False, tb=False):
     return matmul(a, b, transpose_a=ta, transpose_b=tb)
+
+
+def convolved(x):
+    return conv(x, KERNEL, strides=(1,), dilations=(1,), low=(1,), shape=(5,), groups=1)
 
 
 def total(x, *axes, keepdims=False):
@@ -82,6 +93,34 @@ CASES = {
         reshape(slice(A, starts=(0, 1), limits=(N, 2), steps=(1, 1)), shape=(1, N)),
     ),
     "pieces together": (flip(concatenate(flip(A), flip(B), axis=1)), concatenate(A, B, axis=0)),
+    "what is padded": (
+        flip(pad(flip(A), low=(1, 0), high=(0, 2), interior=(0, 1))), pad(A, low=(0, 1), high=(2, 0), interior=(1, 0)),
+    ),
+    "what is turned round": (flip(reverse(flip(A), axes=(0,))), reverse(A, axes=(1,))),
+    "a reshape of neighbours": (
+        flip(reshape(flip(Q, (2, 0, 1)), shape=(4, 5 * N))), reshape(Q, shape=(5 * N, 4)),
+    ),
+    "axes of size 1": (
+        flip(exp(reshape(flip(Q, (0, 2, 1)), shape=(N, 4, 5, 1))), (0, 2, 3, 1)),
+        exp(reshape(Q, shape=(N, 5, 1, 4))),
+    ),
+    "images enlarged": (
+        flip(reshape(broadcast(reshape(flip(Q, (0, 2, 1)), shape=(N, 4, 5, 1)), shape=(N, 4, 5, 3)),
+                     shape=(N, 4, 15)), LAST),
+        reshape(broadcast(reshape(Q, shape=(N, 5, 1, 4)), shape=(N, 5, 3, 4)), shape=(N, 15, 4)),
+    ),
+    "images enlarged and changed": (
+        flip(exp(reshape(broadcast(reshape(flip(Q, (0, 2, 1)), shape=(N, 4, 5, 1)), shape=(N, 4, 5, 3)),
+                         shape=(N, 4, 15))), LAST),
+        exp(reshape(broadcast(reshape(Q, shape=(N, 5, 1, 4)), shape=(N, 5, 3, 4)), shape=(N, 15, 4))),
+    ),
+    "a parameter that is turned anyway": (
+        convolved(flip(exp(flip(convolved(flip(IMAGE, LAST)), LAST)) + IMAGE, LAST)),
+        convolved(exp(convolved(flip(IMAGE, LAST))) + flip(IMAGE, LAST)),
+    ),
+    "a mask in the way": (
+        flip(select(gt(B_TURNED, 0.5), exp(exp(flip(A))), flip(A))), select(flip(gt(B_TURNED, 0.5)), exp(exp(A)), A),
+    ),
     "what is repeated": (flip(broadcast(V, shape=(N, 4))), broadcast(reshape(V, shape=(4, 1)), shape=(4, N))),
 }
 
@@ -99,7 +138,8 @@ def test_every_rule_fires_in_some_case():
     context = Context()
     for before, _ in CASES.values():
         assigned(before, context=context)
-    rules = (*layout.ABSORB, layout.TransposeOfMatmul(()), layout.SinkTranspose())
+    others = layout.TransposeOfRepeated(), layout.TransposeOfMatmul(()), layout.SinkTranspose()
+    rules = (*layout.ABSORB, *layout.SINK, *others)
     assert {rule.name for rule in rules} <= context.firings.keys()
 
 
@@ -125,7 +165,7 @@ def test_transposes_stay_with_a_reason(case):
 def test_the_reason_names_who_wants_it():
     context = Context()
     assigned(flip(A), reshape(flip(A), shape=(2, 2 * N)), context=context)
-    assert context.notes == {flip(A): "stays, as reshape and the caller want the axes of parameter as [1, 0]"}
+    assert context.notes == {flip(A): "stays, as reshape and the caller want the axes of a as [1, 0]"}
 
 
 def test_a_transpose_with_other_users_is_not_sunk_for_nothing():

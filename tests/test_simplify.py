@@ -215,6 +215,7 @@ def arrays():
         "x": rng.normal(size=(3, 4)), "y": rng.normal(size=(3, 4)), "r": rng.normal(size=4), "s": rng.normal(),
         "i": rng.integers(-9, 9, 3), "j": rng.integers(-9, 9, 3), "k": rng.normal(size=(3, 1)), "t": np.True_,
         "b": rng.integers(0, 2, (3, 4)), "c": rng.integers(0, 2, (3, 4)),
+        "p": rng.normal(size=(2, 3, 4)), "q": rng.normal(size=(2, 3, 2)),
     }
 
 

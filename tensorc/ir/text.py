@@ -21,12 +21,18 @@ from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
 
-def dump(graph: Graph, *, names: bool = True, lines: bool = True) -> str:
-    """The graph as text; `lines` adds the user's lines, `names=False` numbers the parameters (for cache keys)."""
+def dump(graph: Graph, *, names: bool = True, lines: bool = True, notes: Mapping[Node, str] | None = None) -> str:
+    """The graph as text.
+
+    Args:
+        names: False numbers the parameters instead (for cache keys).
+        lines: whether the user's lines stand beside the nodes.
+        notes: what else is to stand beside nodes.
+    """
     bodies = {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
-    blocks = [_block(inner, f"body {name}", labels(inner), bodies, lines) for inner, name in bodies.items()]
+    blocks = [_block(inner, f"body {name}", labels(inner), bodies, lines, notes) for inner, name in bodies.items()]
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
-    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, bodies, lines)])
+    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, bodies, lines, notes)])
 
 
 def _bodies(graph: Graph) -> list[Graph]:
@@ -38,7 +44,8 @@ def _bodies(graph: Graph) -> list[Graph]:
     return list(found)
 
 
-def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Graph, str], lines: bool) -> str:
+def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Graph, str], lines: bool,
+           notes: Mapping[Node, str] | None) -> str:
     """One graph's lines."""
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
@@ -50,7 +57,8 @@ def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Gra
             continue
         text = application(node, lambda n: operand(n, label), bodies)
         body.append((f"  {label[node]}: {node.type} = {text}{where(node)}",
-                     comment(graph.provenance.get(node, ())) if lines else ""))
+                     "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
+                                             (notes or {}).get(node, ""))))))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))

@@ -150,12 +150,12 @@ outside = defop(
 )
 
 
-def _check_type(indices: TensorType, first: TensorType, *, size: Size) -> TensorType:
+def _check_type(indices: TensorType, first: TensorType, *, size: Size, what: str) -> TensorType:
     _indices(indices)
     return TensorType(i64, ())
 
 
-def _check(indices: NDArray[Any], first: NDArray[Any], *, size: int) -> NDArray[Any]:
+def _check(indices: NDArray[Any], first: NDArray[Any], *, size: int, what: str) -> NDArray[Any]:
     return np.asarray(indices[min(int(first), len(indices) - 1)] if len(indices) else 0, np.int64)
 
 
@@ -167,19 +167,20 @@ def _check_element(node: Any, index: Index) -> Element:
 
 check = defop(
     "check",
-    doc="The index at the first place where one is outside, for the runtime to tell.  Variables are written after all "
-        "checks, and not at all where one has found something.",
+    doc="The index at the first place where one is outside, for the runtime to tell by the name of `what` it is.  "
+        "Variables are written after all checks, and not at all where one has found something.",
     infer=_check_type,
     reference=_check,
     gradient=NoGradient("no value depends on it"),
     index=_check_element,
-    samples=[sample("i32[3]", "i64[]", size=4, span=(1, 2)), sample("i64[0]", "i64[]", size=0, span=(1, 2)),
-             sample("i32[1]", "i64[]", size=2, span=(3, 5))],
+    samples=[sample("i32[3]", "i64[]", size=4, what="index", span=(1, 2)),
+             sample("i64[0]", "i64[]", size=0, what="index", span=(1, 2)),
+             sample("i32[1]", "i64[]", size=2, what="length", span=(3, 5))],
 )
 
 
-def check_inside(indices: Node, bound: Size) -> tuple[Node, Node]:
+def check_inside(indices: Node, bound: Size, what: str) -> tuple[Node, Node]:
     """The place of the first index that is not 0 … bound − 1, among the indices laid flat, and its `check`."""
     flat = reshape(indices, shape=(indices.type.count,))
     first = outside(flat, size=bound)
-    return first, check(flat, first, size=bound)
+    return first, check(flat, first, size=bound, what=what)

@@ -1,0 +1,307 @@
+"""Connectionist temporal classification as loops: the sequences of a batch are the grid, steps follow one another.
+
+The states of a step are one loop whose iterations do not meet, since they read the row of the step before: lanes lie
+along them.  What `tensorc.ops.ctc` says in NumPy is said here in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.scalars import result
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.node import Node
+from tensorc.ir.types import DType, i32, i64
+from tensorc.ops.ctc import EDGE, steps_of
+
+Grid = tuple[tuple[str, Size], ...]
+Place = Sequence[Size | str]
+Term = ir.Expr | float
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a kernel is made with.
+
+    Attributes:
+        node: the operation.
+        operands, out: their buffers.
+        claim: a name like the one wished for that nothing else in the kernel has.
+        scratch: a buffer that belongs to the launch, given a name, dtype and shape.
+    """
+
+    node: Node
+    operands: Sequence[ir.Buffer]
+    out: ir.Buffer
+    claim: Callable[[str], str]
+    scratch: Callable[[str, DType, tuple[Size, ...]], ir.Buffer]
+
+
+Written = tuple[Grid, ir.Body]
+
+
+def paths(shop: Workshop) -> Written:
+    """out[b, t + 1, s] from out[b, t, …]: the logarithms of the sums over paths, row after row; the loss in front."""
+    logp, labels, input_lengths, label_lengths = shop.operands
+    out, b = shop.out, shop.claim("b")
+    batch, rows, width = out.shape
+    w = _Writer(shop.claim, out.dtype)
+    with_states, states, skips = _states(w, shop, b, labels, logp.shape[2], extra=0)
+
+    w.loop("i", rows, lambda i: w.loop("z", width, lambda z: w.store(out, (b, i, z), -math.inf)))
+    last = w.length("last", input_lengths, b, steps_of(shop.node.args[0]))
+    n = with_states(label_lengths)
+    w.store(out, (b, 0, EDGE), 0.0)
+    total = w.acc("total", "add")
+
+    def step(t: Size) -> None:
+        high = w.acc("high", "max")
+
+        def state(s: Size) -> None:
+            before = w.log_sum(w.load(out, b, t, s + 2), w.load(out, b, t, s + 1),
+                               w.call("add", w.load(out, b, t, s), w.load(skips, b, s)))
+            own = w.place("c", w.load(states, b, s))
+            value = w.bound("v", w.call("add", w.load(logp, b, t, own), before))
+            w.store(out, (b, t + 1, s + EDGE), value)
+            w.feed(high, value)
+
+        w.loop("s", 2 * n + 1, state)
+        base = w.bound("base", w.finite(high))
+        w.loop("s", 2 * n + 1, lambda s: w.store(
+            out, (b, t + 1, s + EDGE), w.call("sub", w.load(out, b, t + 1, s + EDGE), base)))
+        w.feed(total, base)
+
+    w.loop("t", last, step)
+    ends = w.log_sum(w.load(out, b, last, 2 * n + 1), w.load(out, b, last, 2 * n + 2))
+    w.store(out, (b, 0, 0), w.call("neg", w.call("add", total, ends)))
+    return ((b, batch),), w.body
+
+
+def posterior(shop: Workshop) -> Written:
+    """out[b, t, c] = Σ over the states of class c of exp(paths up to t + paths after t), each step divided by its sum.
+
+    `after[b, k, s]` sums the paths from state s on, over the last k steps.
+    """
+    logp, labels, input_lengths, label_lengths, before = shop.operands
+    out, b = shop.out, shop.claim("b")
+    batch, steps, classes = out.shape
+    w = _Writer(shop.claim, out.dtype)
+    width = before.shape[2]
+    after = shop.scratch("after", out.dtype, (batch, steps + 1, width))
+    weights = shop.scratch("weights", out.dtype, (batch, width))
+    with_states, states, skips = _states(w, shop, b, labels, classes, extra=2)
+
+    w.loop("i", steps, lambda i: w.loop("z", classes, lambda z: w.store(out, (b, i, z), 0.0)))
+    last = w.length("last", input_lengths, b, steps_of(shop.node.args[0]))
+    n = with_states(label_lengths)
+    w.store(skips, (b, 2 * n + 1), 0.0)
+    w.store(skips, (b, 2 * n + 2), -math.inf)
+    w.loop("z", width, lambda z: w.store(after, (b, 0, z), -math.inf))
+    w.store(after, (b, 0, 2 * n + 1), 0.0)
+
+    def step(k: Size) -> None:
+        t = last - 1 - k
+        top, high = w.acc("top", "max"), w.acc("high", "max")
+
+        def state(s: Size) -> None:
+            rest = w.log_sum(w.load(after, b, k, s), w.load(after, b, k, s + 1),
+                             w.call("add", w.load(after, b, k, s + 2), w.load(skips, b, s + 2)))
+            through = w.bound("through", w.call("add", w.load(before, b, t + 1, s + EDGE), rest))
+            w.store(weights, (b, s), through)
+            w.feed(top, through)
+            own = w.place("c", w.load(states, b, s))
+            value = w.bound("v", w.call("add", w.load(logp, b, t, own), rest))
+            w.store(after, (b, k + 1, s), value)
+            w.feed(high, value)
+
+        w.loop("s", 2 * n + 1, state)
+        w.store(after, (b, k + 1, 2 * n + 1), -math.inf)
+        w.store(after, (b, k + 1, 2 * n + 2), -math.inf)
+        most, base = w.bound("most", w.finite(top)), w.bound("base", w.finite(high))
+        total, blank = w.acc("total", "add"), w.acc("blank", "add")
+
+        def weigh(s: Size) -> None:
+            weight = w.bound("weight", w.call("exp", w.call("sub", w.load(weights, b, s), most)))
+            w.store(weights, (b, s), weight)
+            w.feed(total, weight)
+            is_blank = w.call("eq", w.load(states, b, s), w.size(classes - 1))
+            w.feed(blank, w.call("select", is_blank, weight, 0.0))
+            w.store(after, (b, k + 1, s), w.call("sub", w.load(after, b, k + 1, s), base))
+
+        w.loop("s", 2 * n + 1, weigh)
+        scale = w.bound("scale", w.call("select", w.call("eq", total, 0.0), 0.0, w.call("div", 1.0, total)))
+        w.store(out, (b, t, classes - 1), w.call("mul", blank, scale))
+
+        def label(j: Size) -> None:
+            own = w.place("c", w.load(states, b, 2 * j + 1))
+            more = w.call("mul", w.load(weights, b, 2 * j + 1), scale)
+            w.store(out, (b, t, own), w.call("add", w.load(out, b, t, own), more))
+
+        w.loop("j", n, label)
+
+    w.loop("k", last, step)
+    return ((b, batch),), w.body
+
+
+def greedy(shop: Workshop) -> Written:
+    """out[b, …] = the classes best[b, t] that are no blanks and differ from the one before, one behind the other."""
+    best, lengths = shop.operands
+    out, b = shop.out, shop.claim("b")
+    batch, steps = out.shape
+    w = _Writer(shop.claim, i32)
+    w.loop("z", steps, lambda z: w.store(out, (b, z), -1))
+    last = w.length("last", lengths, b, steps)
+    kept = w.acc("kept", "add")
+
+    def step(t: Size) -> None:
+        own, before = w.load(best, b, t), w.load(best, b, dims.maximum(t - 1, 0))
+        first = w.call("or", w.call("ne", own, before), w.call("eq", w.size(t), 0))
+        keep = w.place("keep", ir.Cast(w.call("and", first, w.call("ne", own, w.size(shop.node.blank))), i32))
+        place = w.scan("place", kept, w.size(keep))
+        w.loop("once", keep, lambda _: w.store(out, (b, place - 1), ir.Cast(own, i64)))
+
+    w.loop("t", last, step)
+    return ((b, batch),), w.body
+
+
+WRITERS: Mapping[str, Callable[[Workshop], Written]] = {
+    "ctc_paths": paths,
+    "ctc_posterior": posterior,
+    "ctc_greedy": greedy,
+}
+
+
+def _states(w: _Writer, shop: Workshop, b: str, labels: ir.Buffer, classes: Size,
+            extra: int) -> tuple[Callable[[ir.Buffer], Size], ir.Buffer, ir.Buffer]:
+    """What writes the states of sequence b, given the buffer of label counts, and says how many labels there are.
+
+    Besides, the buffers that hold the class of each state, and 0 where it is reached over a skipped blank, else -inf.
+    """
+    batch, most = labels.shape
+    states = shop.scratch("states", i32, (batch, 2 * most + 1))
+    skips = shop.scratch("skips", w.dtype, (batch, 2 * most + 1 + extra))
+
+    def written(label_lengths: ir.Buffer) -> Size:
+        n = w.length("n", label_lengths, b, most)
+        blank = w.size(classes - 1)
+
+        def label(j: Size) -> None:
+            def at(place: Size) -> ir.Expr:
+                low = w.call("maximum", w.load(labels, b, place), w.size(0))
+                return w.call("minimum", low, w.call("maximum", blank, w.size(0)))
+
+            own, before = at(j), at(dims.maximum(j - 1, 0))
+            w.store(states, (b, 2 * j), blank)
+            w.store(skips, (b, 2 * j), -math.inf)
+            w.store(states, (b, 2 * j + 1), own)
+            w.store(skips, (b, 2 * j + 1), w.call("select", w.call("ne", own, before), 0.0, -math.inf))
+
+        w.loop("j", n, label)
+        w.store(states, (b, 2 * n), blank)
+        w.store(skips, (b, 2 * n), -math.inf)
+        return n
+
+    return written, states, skips
+
+
+class _Writer:
+    """Statements of a body as they are asked for; numbers among operands take the dtype of the others, or `dtype`."""
+
+    def __init__(self, claim: Callable[[str], str], dtype: DType) -> None:
+        self.claim = claim
+        self.dtype = dtype
+        self.open: list[list[ir.Stmt]] = [[]]
+
+    @property
+    def body(self) -> ir.Body:
+        return tuple(self.open[0])
+
+    # -- statements
+
+    def add(self, s: ir.Stmt) -> None:
+        self.open[-1].append(s)
+
+    def bound(self, wish: str, value: ir.Expr) -> ir.Var:
+        """The value in a variable."""
+        name = self.claim(wish)
+        self.add(ir.Let(name, value))
+        return ir.Var(name, value.dtype)
+
+    def place(self, wish: str, value: ir.Expr) -> Size:
+        """A whole number that indices and extents may speak of."""
+        return dims.symbol(self.bound(wish, value).name)
+
+    def store(self, buffer: ir.Buffer, index: Place, value: Term) -> None:
+        self.add(ir.Store(buffer.name, _index(index), _term(value, buffer.dtype)))
+
+    def acc(self, wish: str, op: str, dtype: DType | None = None) -> ir.Var:
+        """An accumulator, to be read after the loop that feeds it."""
+        name = self.claim(wish)
+        self.add(ir.Acc(name, op, dtype or self.dtype))
+        return ir.Var(name, dtype or self.dtype)
+
+    def feed(self, acc: ir.Var, value: Term) -> None:
+        self.add(ir.Accum(acc.name, (_term(value, acc.dtype),)))
+
+    def scan(self, wish: str, acc: ir.Var, value: Term) -> Size:
+        """What an accumulator of whole numbers holds after this value."""
+        name = self.claim(wish)
+        self.add(ir.Scan(name, acc.name, _term(value, acc.dtype)))
+        return dims.symbol(name)
+
+    def loop(self, wish: str, extent: Size, inside: Callable[[Size], None]) -> None:
+        """What `inside` writes, given the loop's variable, so many times."""
+        var = self.claim(wish)
+        self.open.append([])
+        inside(dims.symbol(var))
+        self.add(ir.For(var, extent, tuple(self.open.pop())))
+
+    # -- expressions
+
+    def call(self, fn: str, *args: Term) -> ir.Expr:
+        values = args[1:] if fn == "select" else args
+        dtype = next((a.dtype for a in values if not isinstance(a, int | float)), self.dtype)
+        terms = tuple(_term(a, dtype) for a in args)
+        found = result(fn, tuple(t.dtype for t in terms))
+        assert found is not None, fn
+        return ir.Call(fn, terms, found)
+
+    def load(self, buffer: ir.Buffer, *index: Size | str) -> ir.Expr:
+        return ir.Load(buffer.name, _index(index), buffer.dtype)
+
+    def size(self, size: Size) -> ir.Expr:
+        """A size as data."""
+        return ir.Num(size, i32) if isinstance(size, int) else ir.Iter(size, i32)
+
+    def length(self, wish: str, lengths: ir.Buffer, b: str, most: Size) -> Size:
+        """How many of `most` things count in sequence b."""
+        least = self.call("maximum", self.load(lengths, b), self.size(0))
+        return self.place(wish, self.call("minimum", least, self.size(most)))
+
+    def finite(self, x: ir.Expr) -> ir.Expr:
+        """x, or 0 for -inf."""
+        return self.call("select", self.call("eq", x, -math.inf), 0.0, x)
+
+    def log_sum(self, *terms: ir.Expr) -> ir.Expr:
+        """The logarithm of the sum of what the terms are logarithms of."""
+        known: list[ir.Expr] = [self.bound("x", term) for term in terms]
+        top = known[0]
+        for term in known[1:]:
+            top = self.call("maximum", top, term)
+        base = self.bound("base", self.finite(self.bound("top", top)))
+        total, *rest = (self.call("exp", self.call("sub", term, base)) for term in known)
+        for term in rest:
+            total = self.call("add", total, term)
+        return self.bound("sum", self.call("add", base, self.call("log", total)))
+
+
+def _index(index: Place) -> ir.Index:
+    return tuple(dims.symbol(i) if isinstance(i, str) else i for i in index)
+
+
+def _term(value: Term, dtype: DType) -> ir.Expr:
+    return ir.Num(value, dtype) if isinstance(value, int | float) else value
