@@ -13,6 +13,7 @@ from tensorc.ops import (
     broadcast,
     cast,
     concatenate,
+    cumsum,
     eq,
     exp,
     log,
@@ -196,8 +197,8 @@ CASES = {
         (total(product(P, Q), 0), matmul(rows_of(P), rows_of(Q), transpose_a=True, transpose_b=False)),
     ],
     "CondOfKnown": [
-        (choice(number(True, boolean), [(X, X)], [product(P, Q), X], [X, exp(X)])[1], X),
-        (choice(number(False, boolean), [(X, X)], [X, X], [X, exp(X)])[1], exp(X)),
+        (choice(number(True, boolean), [(X, X)], [cumsum(X, axis=0)], [exp(X)])[0], cumsum(X, axis=0)),
+        (choice(number(False, boolean), [(X, X)], [cumsum(X, axis=0)], [exp(X)])[0], exp(X)),
     ],
     "CondOfLight": [
         (choice(T, [(X, X), (Y, Y)], [X + Y], [exp(X)])[0], select(T, X + Y, exp(X))),

@@ -58,8 +58,8 @@ def _scan_type(*operands: TensorType, body: Graph, sequences: int, states: int, 
 def _fits(given: TensorType, want: TensorType, what: str) -> None:
     """Raises DTypeError or ShapeError unless one type can be the other."""
     if given.dtype is not want.dtype:
-        raise DTypeError(f"{what} is {given.dtype.name} where the loop has {want.dtype.name}")
-    message = f"{what} has shape {show_shape(given.shape)} where the loop has {show_shape(want.shape)}"
+        raise DTypeError(f"{what} is {given.dtype.name}, not {want.dtype.name}")
+    message = f"{what} has shape {show_shape(given.shape)}, not {show_shape(want.shape)}"
     if given.rank != want.rank:
         raise ShapeError(message)
     for a, b in zip(given.shape, want.shape, strict=True):
