@@ -14,7 +14,7 @@ from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place
+from tensorc.ir.kernels import Group, Place, checked_outputs
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
 
@@ -55,7 +55,7 @@ def assemble(graph: Graph, target: Target) -> Assembly:
         depth = max(map(len, columns))
         steps.extend(tuple(c[i] for c in columns if i < len(c)) for i in range(depth))
         scratch.append(used)
-        if any(n.op.name == "check" for group in step for n in group.outputs):
+        if any(_tells(group, graph) for group in step):
             checked = len(steps)
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
     externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
@@ -70,7 +70,13 @@ def _checks(graph: Graph) -> tuple[int, ...]:
     """The externals that hold where checks have found something: the outputs before those of the checks."""
     assert graph.plan is not None
     first = len(graph.params) + len(graph.plan.constants)
-    return tuple(i - 1 for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
+    return tuple(first + i for i in checked_outputs(graph))
+
+
+def _tells(group: Group, graph: Graph) -> bool:
+    """Whether a group writes what a check has found."""
+    places = {Place("output", i) for i in checked_outputs(graph)}
+    return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
 class _Places:

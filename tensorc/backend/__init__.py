@@ -30,7 +30,7 @@ from tensorc.backend.conv import (
     separable_conv1d,
     separable_conv2d,
 )
-from tensorc.backend.ctc import ctc_batch_cost, ctc_label_dense_to_sparse
+from tensorc.backend.ctc import ctc_batch_cost, ctc_decode, ctc_label_dense_to_sparse
 from tensorc.backend.differentiation import gradients
 from tensorc.backend.functions import eval, function
 from tensorc.backend.images import (
@@ -176,9 +176,9 @@ __all__ = [
     "batch_flatten", "batch_get_value", "batch_normalization", "batch_set_value", "bias_add", "binary_crossentropy",
     "cast", "cast_to_floatx", "categorical_crossentropy", "clear_session", "clip", "concatenate", "constant",
     "control_dependencies", "conv1d", "conv2d", "conv2d_transpose", "conv3d", "conv3d_transpose", "cos", "count_params",
-    "ctc_batch_cost", "ctc_label_dense_to_sparse", "cumprod", "cumsum", "deconv2d", "depthwise_conv2d", "dot",
-    "dropout", "dtype", "eager", "elu", "epsilon", "equal", "eval", "exp", "expand_dims", "eye", "flatten", "floatx",
-    "function", "gather", "get_session", "get_uid", "get_value", "get_variable_shape", "gradients", "greater",
+    "ctc_batch_cost", "ctc_decode", "ctc_label_dense_to_sparse", "cumprod", "cumsum", "deconv2d", "depthwise_conv2d",
+    "dot", "dropout", "dtype", "eager", "elu", "epsilon", "equal", "eval", "exp", "expand_dims", "eye", "flatten",
+    "floatx", "function", "gather", "get_session", "get_uid", "get_value", "get_variable_shape", "gradients", "greater",
     "greater_equal", "hard_sigmoid", "identity", "image_data_format", "in_test_phase", "in_top_k", "in_train_phase",
     "int_shape", "is_keras_tensor", "is_placeholder", "is_sparse", "is_tensor", "is_variable", "l2_normalize",
     "learning_phase", "less", "less_equal", "lesser", "lesser_equal", "local_conv1d", "local_conv2d", "log",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ class Sample:
     operands: tuple[TensorType, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     span: tuple[float, float] = (-2.0, 2.0)
-    fixed: Mapping[int, Sequence[Any]] = field(default_factory=dict)
+    fixed: Mapping[int, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[NDArray[Any]]:
         """Operands with numbers from the span; the same ones for the same seed."""
@@ -45,7 +45,7 @@ class Sample:
 
 
 def sample(*operands: str, span: tuple[float, float] = (-2.0, 2.0),
-           fixed: Mapping[int, Sequence[Any]] | None = None, **attrs: Any) -> Sample:
+           fixed: Mapping[int, Any] | None = None, **attrs: Any) -> Sample:
     """A sample from types as text: `sample("f32[2,3]", "f32[3]")`."""
     return Sample(tuple(map(parse_type, operands)), attrs, span, fixed or {})
 
