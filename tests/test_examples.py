@@ -83,6 +83,15 @@ def test_shapes_are_what_they_are_called() -> None:
     assert area["star"] == pytest.approx(10 * 0.5 * 1.15 * 0.45 * np.sin(np.pi / 5), rel=0.01)
 
 
+def test_ctc_reads_strings(tmp_path: Path) -> None:
+    done = run_example("ctc.py", "--epochs", "10", cwd=tmp_path)
+
+    assert (done.returncode in (0, 1), done.stderr) == (True, ""), done.stdout + done.stderr
+    right = re.search(r"^strings read rightly: ([\d.]+)% on the best path, ([\d.]+)% by the search", done.stdout, re.M)
+    assert right is not None
+    assert min(map(float, right.groups())) >= 70
+
+
 def test_own_pass_fires(tmp_path: Path) -> None:
     done = run_example("own_pass.py", cwd=tmp_path)
 
