@@ -15,7 +15,7 @@ from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group
+from tensorc.ir.kernels import Group, Place, checked_outputs
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
@@ -75,7 +75,7 @@ class _Assembler:
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
-            if any(n.op.name == "check" for group in step for n in group.outputs):
+            if any(_tells(group, graph) for group in step):
                 checked = len(steps)
         externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
@@ -99,7 +99,13 @@ def _checks(graph: Graph) -> tuple[int, ...]:
     """The externals that hold where checks have found something: the outputs before those of the checks."""
     assert graph.plan is not None
     first = len(graph.params) + len(graph.plan.constants)
-    return tuple(i - 1 for i, output in enumerate(graph.outputs, first) if output.op.name == "check")
+    return tuple(first + i for i in checked_outputs(graph))
+
+
+def _tells(group: Group, graph: Graph) -> bool:
+    """Whether a group writes what a check has found."""
+    places = {Place("output", i) for i in checked_outputs(graph)}
+    return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
 def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:

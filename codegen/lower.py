@@ -233,7 +233,8 @@ class _Lowering:
 
     def ctc(self) -> ir.Kernel:
         """A recursion over the steps of sequences, or what is read off it."""
-        from tensorc.codegen import ctc  # imported where a program has one
+        from tensorc.codegen.ctc import WRITERS as RECURSIONS  # imported where a program has one
+        from tensorc.codegen.writing import Workshop
 
         def scratch(wish: str, dtype: DType, shape: tuple[Size, ...]) -> ir.Buffer:
             name = self.claim(wish)
@@ -243,8 +244,8 @@ class _Lowering:
 
         (node,) = self.group.outputs
         operands = [self.buffers[self.loads[a]] for a in node.args]
-        shop = ctc.Workshop(node, operands, self.buffers[self.stores[0]], self.claim, scratch)
-        grid, body = ctc.WRITERS[node.op.name](shop)
+        shop = Workshop(node, operands, self.buffers[self.stores[0]], self.claim, scratch)
+        grid, body = RECURSIONS[node.op.name](shop)
         self.scopes[0].block.extend(body)
         return self.kernel(self.group.name, grid)
 

@@ -12,15 +12,14 @@ import argparse
 import itertools
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
+from common import adam, forget, load_digits, scaled, shuffled
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from tensorc import backend as K
 
-DATA = Path(__file__).parent / "data" / "digits.csv.gz"
 TEST_IMAGES = 360
 BATCH = 32
 RATE = 2e-3
@@ -29,16 +28,10 @@ SIZES = (64, 256, 128, 10)
 TARGET = 0.97
 
 
-def load():
-    """1,797 images as float32 (1797, 64) in [0, 1], and the digits they show as int32 (1797,)."""
-    table = np.loadtxt(DATA, delimiter=",", dtype="float32")
-    return table[:, :64] / 16, table[:, 64].astype("int32")
-
-
 def initial(rng):
-    """Names and first values of the parameters: normal weights scaled for relu (He et al. 2015), zero biases."""
+    """Names and first values of the parameters."""
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(SIZES)):
-        yield f"weights_{layer}", rng.normal(0, np.sqrt(2 / inputs), (inputs, outputs)).astype("float32")
+        yield f"weights_{layer}", scaled(rng, inputs, outputs)
         yield f"bias_{layer}", np.zeros(outputs, "float32")
 
 
@@ -50,22 +43,6 @@ def logits(x, parameters, dropout):
         if dropout:
             x = K.dropout(x, dropout, seed=layer)
     return K.dot(x, last[0]) + last[1]
-
-
-def adam(loss, parameters, rate):
-    """Its variables and its updates.  Kingma & Ba 2015, algorithm 1, with the step size of section 2."""
-    step = K.variable(0.0, name="step")
-    means = [K.zeros(K.int_shape(p), name=f"{p.name}_mean") for p in parameters]
-    squares = [K.zeros(K.int_shape(p), name=f"{p.name}_square") for p in parameters]
-
-    t = step + 1
-    size = rate * K.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-    updates = [(step, t)]
-    for p, m, v, g in zip(parameters, means, squares, K.gradients(loss, parameters), strict=True):
-        new_m = 0.9 * m + 0.1 * g
-        new_v = 0.999 * v + 0.001 * K.square(g)
-        updates += [(m, new_m), (v, new_v), (p, p - size * new_m / (K.sqrt(new_v) + 1e-7))]
-    return [step, *means, *squares], updates
 
 
 class Model:
@@ -87,8 +64,7 @@ class Model:
         """Forgets what was learnt: new parameters, empty memory."""
         for variable, (_, value) in zip(self.parameters, initial(rng), strict=True):
             K.set_value(variable, value)
-        for variable in self.memory:
-            K.set_value(variable, np.zeros(K.int_shape(variable), "float32"))
+        forget(self.memory)
 
 
 def run(model, images, digits, seed, epochs, progress):
@@ -101,9 +77,7 @@ def run(model, images, digits, seed, epochs, progress):
     losses = []
     for epoch in range(epochs):
         rate = np.float32(RATE * (1 - epoch / epochs))
-        shuffled = rng.permutation(train)
-        batches = [shuffled[i : i + BATCH] for i in range(0, len(shuffled), BATCH)]
-        losses.append(np.mean([model.train([images[b], digits[b], rate])[0] for b in batches]))
+        losses.append(np.mean([model.train([images[b], digits[b], rate])[0] for b in shuffled(rng, train, BATCH)]))
         progress.update()
         progress.set_postfix(loss=f"{losses[-1]:.4f}")
     return losses, test, model.read([images[test]])[0]
@@ -138,7 +112,7 @@ def main():
     parser.add_argument("--out", default="digits.png", metavar="FILE", help="the picture (default: digits.png)")
     options = parser.parse_args()
 
-    images, digits = load()
+    images, digits = load_digits()
     start = time.perf_counter()
     model = Model()
     model.train([images[:BATCH], digits[:BATCH], 0.0])

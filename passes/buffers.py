@@ -16,7 +16,7 @@ from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Dim, Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, Plan, memory_of
+from tensorc.ir.kernels import Group, Place, Plan, checked_outputs, memory_of
 from tensorc.ir.node import Node
 from tensorc.passes.context import Context
 from tensorc.passes.fuse import is_shift
@@ -84,7 +84,9 @@ class _Planner:
     def choose_results(self) -> None:
         """Results into outputs and variables; copies where a result is wanted in two places or is only passed on."""
         for i, output in enumerate(self.graph.outputs):
-            self.deliver(output, Place("output", i))
+            copied = self.deliver(output, Place("output", i))
+            if copied is not None and i in checked_outputs(self.graph):
+                self.checks.append(copied)
         moved = {v for v, new in self.graph.updates if memory_of(new) is not v}
         staged = {new: self.stage(new) for _, new in self.graph.updates if memory_of(new) in moved}
         for variable, new in self.graph.updates:
@@ -98,13 +100,13 @@ class _Planner:
             self.before.add_pairs((r, writer) for r in self.readers(variable) if r is not writer)
             self.before.add_pairs((check, writer) for check in self.checks)
 
-    def deliver(self, result: Node, place: Place) -> None:
-        """Into `place`: computed there, or copied."""
+    def deliver(self, result: Node, place: Place) -> Group | None:
+        """Into `place`: computed there, or by the copy that is returned."""
         memory = memory_of(result)
         if memory in self.writer and memory not in self.place:
             self.place[memory] = place
-        else:
-            self.copy(result, place)
+            return None
+        return self.copy(result, place)
 
     def copy(self, node: Node, place: Place, source: Group | None = None) -> Group:
         """A kernel that moves a value to `place`, from where it lives or from where `source` put it."""

@@ -1,8 +1,8 @@
-"""What a run does besides computing: it prints, and refuses indices that are outside their axis.
+"""What a run does besides computing: it prints, refuses indices that are outside their axis, and cuts results.
 
-Both are further outputs of a program, behind those that the user asked for: `print` nodes, and of each check the place
-of the first offending index and a `check` node, that index.  Where there is one the program leaves variables alone, and
-it is told here.
+The first two are further outputs of a program, behind those that the user asked for: `print` nodes, and of each check
+the place of the first offending index and a `check` node, that index.  Where there is one the program leaves variables
+alone, and it is told here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tensorc.ir.graph import Graph, Location, postorder
 from tensorc.ir.node import Node, make, rebuild
 from tensorc.ops.ctc import ctc_places
 from tensorc.ops.gather import NONE, check_inside
+from tensorc.runtime.late import Cut, shorten
 
 Array = np.ndarray[Any, Any]
 
@@ -29,7 +30,9 @@ Read = list[tuple[Node, Size, str]]
 READERS: Mapping[str, Callable[[Any], Read]] = {
     "gather": lambda node: [(node.indices, node.x.shape[node.axis], "index")],
     "scatter_add": lambda node: [(node.indices, node.size, "index")],
-    "ctc_loss": ctc_places, "ctc_paths": ctc_places, "ctc_posterior": ctc_places, "ctc_greedy": ctc_places,
+    "ctc_loss": ctc_places, "ctc_paths": ctc_places, "ctc_posterior": ctc_places,
+    "ctc_greedy": lambda node: [(node.lengths, node.best.shape[1] + 1, "input_length")],
+    "ctc_beam": lambda node: [(node.lengths, node.logp.shape[1] + 1, "input_length")],
 }
 """For operations that take indices or lengths: these, each with how many there are to choose from and what it is."""
 
@@ -83,19 +86,21 @@ class Effects:
     Args:
         function: its name.
         graph: its graph, as `with_effects` made it.
-        outputs: how many outputs the user asked for.
+        outputs: how many outputs the function has without these; lengths that only a run can tell are the last.
+        cuts: where such lengths count.
     """
 
-    def __init__(self, function: str, graph: Graph, outputs: int) -> None:
+    def __init__(self, function: str, graph: Graph, outputs: int, cuts: Sequence[Cut] = ()) -> None:
         self._function = function
         self._graph = graph
-        self._outputs = outputs
+        self._outputs = outputs - len({cut.length for cut in cuts})
+        self._cuts = cuts
         extra = list(enumerate(graph.outputs))[outputs:]
         self._prints = [(i, node.message) for i, node in extra if node.op.name == "print"]
         self._checks = [(i, node) for i, node in extra if node.op.name == "check"]
 
     def __bool__(self) -> bool:
-        return bool(self._prints or self._checks)
+        return bool(self._prints or self._checks or self._cuts)
 
     def settle(self, results: list[Array], sizes: Mapping[str, int]) -> list[Array]:
         """What the user asked for, of all results of a run.  Prints what is to be printed.
@@ -110,6 +115,7 @@ class Effects:
                 raise IndexRangeError(self._complaint(node, int(results[i - 1]), int(results[i]), sizes))
         for i, message in self._prints:
             print(f"{message} {shown(results[i])}")
+        shorten(results, self._cuts)
         return results[:self._outputs]
 
     def _complaint(self, node: Node, place: int, index: int, sizes: Mapping[str, int]) -> str:

@@ -20,6 +20,7 @@ from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects, with_effects
+from tensorc.runtime.late import without_cuts
 from tensorc.runtime.program import Program, program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
@@ -48,8 +49,8 @@ class Function:
         cells, streams: the memory of every variable and the stream of every random key that is reachable.
         defaults: values of inputs that the caller may leave out.
 
-    Raises: ArgumentError for a placeholder that is neither fed nor has a default; ShapeError for sizes that
-        contradict each other.
+    Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
+        a result whose length only a run can tell; ShapeError for sizes that contradict each other.
     """
 
     def __init__(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node],
@@ -59,7 +60,8 @@ class Function:
                  passes: Pipeline | None = None) -> None:
         self.name = name
         self._inputs = tuple(inputs)
-        self._outputs, self._updates = tuple(outputs), tuple(updates)
+        self._updates = tuple(updates)
+        self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
@@ -228,7 +230,7 @@ class Function:
             return self._streams[leaf] if leaf.role == "key" else self._defaults[leaf]
 
         inputs = len(self._inputs)
-        effects = Effects(self.name, closed.graph, len(self._outputs))
+        effects = Effects(self.name, closed.graph, len(self._outputs), self._cuts)
         code = program(closed.graph, self._passes)
         return Binding(code, closed, inputs, [kept(n) for n in closed.leaves[inputs:]], effects)
 

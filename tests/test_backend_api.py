@@ -55,6 +55,8 @@ SIGNATURES = """
     sparse_categorical_crossentropy(target, output, from_logits=False, axis=-1)
     binary_crossentropy(target, output, from_logits=False) dropout(x, level, noise_shape=None, seed=None)
     in_top_k(predictions, targets, k) bias_add(x, bias, data_format=None)
+    ctc_decode(y_pred, input_length, greedy=True, beam_width=100, top_paths=1, merge_repeated=False,
+    dict_seq_lens=None, dict_values=None)
     ctc_batch_cost(y_true, y_pred, input_length, label_length) ctc_label_dense_to_sparse(labels, label_lengths)
     random_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None)
     random_uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None)

@@ -239,3 +239,17 @@ def test_labels_as_a_sparse_tensor():
 def test_what_is_no_number_is_refused():
     with pytest.raises((DTypeError, ShapeError)):
         K.ctc_batch_cost("a", K.placeholder((2, 5, 3)), column(5, 5), column(1, 1))
+
+
+def test_lengths_may_be_constants_of_a_training_step():
+    """What is known to be inside when compiled opens the gate before the updates like any other check."""
+    x = K.placeholder((16, 30, 8))
+    w, b = K.variable(np.eye(8, 4)), K.variable(np.zeros(4))
+    steps, counts = (K.constant(np.full((16, 1), n), dtype="int32") for n in (30, 5))
+    y = K.placeholder((16, 5), dtype="int32")
+    loss = K.mean(K.ctc_batch_cost(y, K.softmax(K.bias_add(K.dot(x, w), b)), steps, counts))
+    slopes = K.gradients(loss, [w, b])
+    step = K.function([x, y], [loss], updates=[K.update_sub(v, 0.1 * g) for v, g in zip((w, b), slopes, strict=True)])
+    given = [np.random.default_rng(0).normal(size=(16, 30, 8)), np.zeros((16, 5), "int32")]
+    losses = [float(step(given)[0]) for _ in range(5)]
+    assert losses == sorted(losses, reverse=True)

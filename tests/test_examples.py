@@ -1,10 +1,11 @@
-"""The examples run as a user would run them.  The accuracy that digits.py reaches in full is checked by .ci/run."""
+"""The examples run as a user would run them, small.  What digits.py reaches in full is checked by .ci/run."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +37,59 @@ def test_digits_says_when_it_falls_short(tmp_path: Path) -> None:
 
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(("name", "least"), [("cnn", 98.5), ("resnet", 97)])
+def test_networks_of_convolutions_learn_and_draw(name: str, least: float, tmp_path: Path) -> None:
+    done = run_example(f"{name}.py", "--out", "picture.png", cwd=tmp_path)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    accuracy = re.search(r"accuracy ([\d.]+)%", done.stdout)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= least
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_autoencoder_knows_more_than_single_pixels(tmp_path: Path) -> None:
+    done = run_example("vae.py", "--out", "picture.png", cwd=tmp_path)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    bounds = re.search(r"bound (-[\d.]+) nats, pixels alone (-[\d.]+) nats", done.stdout)
+    assert bounds is not None
+    assert float(bounds[1]) > float(bounds[2]) + 2
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_shapes_are_what_they_are_called() -> None:
+    sys.path.insert(0, str(ROOT / "examples"))
+    try:
+        from shapes import NAMES, SHAPES, render
+    finally:
+        sys.path.remove(str(ROOT / "examples"))
+
+    images, kinds = render(300, 24, seed=5)
+    again, _ = render(300, 24, seed=5)
+    assert (images.shape, images.dtype, kinds.dtype) == ((300, 24, 24, 1), np.float32, np.int32)
+    assert np.array_equal(images, again)
+    assert set(kinds) == set(range(len(NAMES)))
+
+    y, x = (np.mgrid[-200:200, -200:200] + 0.5) / 100
+    area = {name: 16 * np.mean(shape(x, y, 1.0) < 0) for name, shape in zip(NAMES, SHAPES, strict=True)}
+    assert area["disc"] == pytest.approx(np.pi * 0.9**2, rel=0.01)
+    assert area["ring"] == pytest.approx(np.pi * (1.08**2 - 0.72**2), rel=0.01)
+    assert area["square"] == pytest.approx(1.6**2, rel=0.01)
+    assert area["triangle"] == pytest.approx(0.75 * np.sqrt(3), rel=0.01)
+    assert area["cross"] == pytest.approx(4 * 0.56 - 0.56**2, rel=0.01)
+    assert area["star"] == pytest.approx(10 * 0.5 * 1.15 * 0.45 * np.sin(np.pi / 5), rel=0.01)
+
+
+def test_ctc_reads_strings(tmp_path: Path) -> None:
+    done = run_example("ctc.py", "--epochs", "10", cwd=tmp_path)
+
+    assert (done.returncode in (0, 1), done.stderr) == (True, ""), done.stdout + done.stderr
+    right = re.search(r"^strings read rightly: ([\d.]+)% on the best path, ([\d.]+)% by the search", done.stdout, re.M)
+    assert right is not None
+    assert min(map(float, right.groups())) >= 70
 
 
 def test_own_pass_fires(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import postorder
+from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
 
 if TYPE_CHECKING:
@@ -79,3 +79,8 @@ def reduced_axes(node: Node) -> tuple[int, ...]:
     """The axes a reduction removes: `axes`, or the `axis` of an arg-reduction."""
     axes: tuple[int, ...] = node.axes if "axes" in node.attrs else (node.axis,)
     return axes
+
+
+def checked_outputs(graph: Graph) -> list[int]:
+    """The outputs that say where a check has found something: each stands before the `check` itself."""
+    return [i - 1 for i, output in enumerate(graph.outputs) if output.op.name == "check"]

@@ -264,9 +264,7 @@ ctc_greedy = defop(
 # Indices that must be inside.
 
 def ctc_places(node: Any) -> list[tuple[Node, Size, str]]:
-    """What the runtime checks of an operation: indices, how many there are to choose from, and what they are."""
-    if node.op is ctc_greedy:
-        return [(node.lengths, node.best.shape[1] + 1, "input_length")]
+    """What the runtime checks of a loss: indices, how many there are to choose from, and what they are."""
     _, steps, classes = node.logp.shape
     batch, n = node.labels.shape
     at = iota(shape=(batch, n), axis=1, dtype=i32)

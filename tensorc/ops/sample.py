@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ class Sample:
     operands: tuple[TensorType, ...]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     span: tuple[float, float] = (-2.0, 2.0)
-    fixed: Mapping[int, Sequence[Any] | int] = field(default_factory=dict)
+    fixed: Mapping[int, Any] = field(default_factory=dict)
 
     def arrays(self, seed: int = 0) -> list[NDArray[Any]]:
         """Operands with numbers from the span; the same ones for the same seed."""
@@ -60,7 +60,7 @@ def _retyped(graph: Graph, change: Callable[[TensorType], TensorType]) -> Graph:
 
 
 def sample(*operands: str, span: tuple[float, float] = (-2.0, 2.0),
-           fixed: Mapping[int, Sequence[Any] | int] | None = None, **attrs: Any) -> Sample:
+           fixed: Mapping[int, Any] | None = None, **attrs: Any) -> Sample:
     """A sample from types as text: `sample("f32[2,3]", "f32[3]")`."""
     return Sample(tuple(map(parse_type, operands)), attrs, span, fixed or {})
 
