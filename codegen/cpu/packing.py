@@ -10,7 +10,7 @@ import functools
 
 from tensorc.codegen.cpu.function import Function
 from tensorc.codegen.cpu.matmul_tiles import Tiles, first_lanes, masked_load
-from tensorc.codegen.cpu.vectormath import vector_of
+from tensorc.codegen.cpu.squares import transposed_square
 
 
 def pack_name(t: Tiles, transposed: bool) -> str:
@@ -67,7 +67,7 @@ def _transpose(f: Function, t: Tiles) -> None:
 
         with f.loop(0, whole, t.lanes) as k:
             square = [f.load(ops.T, f.at(column, k, t.scalar), t.dtype.size) for column in columns]
-            for q, row in enumerate(transposed_square(f, t, square)):
+            for q, row in enumerate(transposed_square(f, ops.T, square)):
                 f.store(ops.T, row, f.at(target, f.mul(f.add(k, q), t.columns), t.scalar), t.dtype.size)
 
         with f.loop(whole, "%k") as k:
@@ -75,25 +75,3 @@ def _transpose(f: Function, t: Tiles) -> None:
             for q, column in enumerate(columns):
                 value = f.load(t.scalar, f.at(column, k, t.scalar), t.dtype.size)
                 f.store(t.scalar, value, f.at(row_start, q, t.scalar), t.dtype.size)
-
-
-def transposed_square(f: Function, t: Tiles, rows: list[str]) -> list[str]:
-    """The transpose of a square of vectors, in log2(lanes) rounds that exchange ever larger parts of two rows."""
-    kind = vector_of(t.scalar, t.lanes)
-    span = 1
-    while span < t.lanes:
-        for i in range(t.lanes):
-            if i & span:
-                continue
-            above, below = rows[i], rows[i + span]
-            upper = [q - span + t.lanes if q & span else q for q in range(t.lanes)]
-            lower = [q + t.lanes if q & span else q + span for q in range(t.lanes)]
-            rows[i] = _shuffle(f, kind, above, below, upper)
-            rows[i + span] = _shuffle(f, kind, above, below, lower)
-        span *= 2
-    return rows
-
-
-def _shuffle(f: Function, kind: str, a: str, b: str, lanes: list[int]) -> str:
-    picked = ", ".join(f"i32 {q}" for q in lanes)
-    return f.let(f"shufflevector {kind} {a}, {kind} {b}, <{len(lanes)} x i32> <{picked}>")
