@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from tensorc.passes import expand, fold, layout, simplify, stabilise
+from tensorc.passes import expand, fold, layout, simplify, stabilise, weights
 from tensorc.passes.buffers import plan_buffers
 from tensorc.passes.fuse import fuse
 from tensorc.passes.manager import Pipeline, Step, rewrite
@@ -18,6 +18,7 @@ def default(target: str = "cpu") -> Pipeline:
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
         Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
         Step("layout", layout.assign),
+        Step("weights", weights.fold_scales),
         Step("share", simplify.share),
         Step("fuse", fuse),
         Step("buffers", plan_buffers),
