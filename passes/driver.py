@@ -24,6 +24,8 @@ from tensorc.passes.rewrite import (
     whole,
 )
 
+Marks = dict[Node, bool]               # what is known of nodes
+
 Candidates = tuple[tuple[Rewrite, tuple[Pattern, ...]], ...]
 
 
@@ -51,16 +53,20 @@ class Table:
         return found
 
 
-def sweep(graph: Graph, rules: Iterable[Rewrite] | Table, context: Context) -> Graph:
+def sweep(graph: Graph, rules: Iterable[Rewrite] | Table, context: Context, marks: Marks | None = None) -> Graph:
     """The graph in which no rule applies any more; where several apply, the first in `rules` is taken.
 
     A node is looked at when its operands have settled, so one walk suffices, and the result does not depend on
     anything but the order of the rules.  New nodes take over the user's lines of the node they replace.
 
+    Args:
+        marks: what rules know of nodes by other means than looking at them, such as how often they are used; new
+            nodes take them over, too, in this very dictionary.
+
     Raises: RewriteError naming the rule that changed a type or failed, or the rules that undo one another.
     """
     table = rules if isinstance(rules, Table) else Table(rules)
-    settling = _Settling(graph, table, context)
+    settling = _Settling(graph, table, context, {} if marks is None else marks)
     return graph.with_roots([settling.settle(root) for root in graph.roots], settling.provenance)
 
 
@@ -71,8 +77,9 @@ class _Settling:
     settle, each for the one after it: to wait for a node on the path is to wait for ever.
     """
 
-    def __init__(self, graph: Graph, table: Table, context: Context) -> None:
+    def __init__(self, graph: Graph, table: Table, context: Context, marks: Marks) -> None:
         self.context = context
+        self.marks = marks
         self.table = table
         self.provenance: dict[Node, tuple[Location, ...]] = dict(graph.provenance)
         self.settled: dict[Node, Node] = {}
@@ -163,7 +170,11 @@ class _Settling:
         return new
 
     def _inherit(self, made: Iterable[Node], node: Node) -> None:
-        """Nodes that are new get the user's lines of the one they come from."""
+        """Nodes that are new get the user's lines, and the marks, of the one they come from."""
+        made = tuple(made)
+        if node in self.marks:
+            for n in made:
+                self.marks.setdefault(n, self.marks[node])
         lines = self.provenance.get(node)
         if lines:
             for n in made:

@@ -283,7 +283,7 @@ def assign(graph: Graph, context: Context) -> Graph:
     for trading in (False, True) if turned else ():
         sunk = sweep(graph, (*ABSORB, *SINK, SinkTranspose(turned, trading), *simplify.RULES), context)
         sunk = sweep(sunk, _ABSORBING, context)
-        if moved(sunk) < moved(graph):
+        if _cost(sunk) < _cost(graph):
             graph = sunk
     using = users(graph.roots)
     for node in graph.nodes:
@@ -300,6 +300,12 @@ def _alone(graph: Graph) -> set[Node]:
 def moved(graph: Graph) -> int:
     """How many bytes the transposes of a graph move, symbols taken to be TYPICAL."""
     return builtins.sum(_bytes(node) for node in graph.nodes if node.op is transpose)
+
+
+def _cost(graph: Graph) -> tuple[int, int]:
+    """What is moved, and how many products cannot have what follows them as an epilogue, a transpose being between."""
+    parted = [node for node in graph.nodes if node.op is transpose and node.x.op.kernel is not None]
+    return moved(graph), len(parted)
 
 
 def _reason(node: Node, using: Mapping[Node, list[Node]], graph: Graph) -> str:

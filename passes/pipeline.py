@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from tensorc.passes import expand, fold, layout, loops, simplify, stabilise
+from tensorc.passes import expand, fold, layout, loops, simplify, stabilise, weights
 from tensorc.passes.buffers import plan_buffers
 from tensorc.passes.fuse import fuse
 from tensorc.passes.manager import Pipeline, Step, rewrite
@@ -19,6 +19,7 @@ def default(target: str = "cpu") -> Pipeline:
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
         Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
         Step("layout", layout.assign),
+        Step("weights", weights.fold_scales),
         Step("share", simplify.share),
         Step("fuse", fuse, descends=True),
         Step("buffers", plan_buffers, descends=True),

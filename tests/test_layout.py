@@ -114,6 +114,7 @@ CASES = {
                          shape=(N, 4, 15))), LAST),
         exp(reshape(broadcast(reshape(Q, shape=(N, 5, 1, 4)), shape=(N, 5, 3, 4)), shape=(N, 15, 4))),
     ),
+    "what follows a product": (tanh(flip(convolved(Q), LAST)), flip(tanh(convolved(Q)), LAST)),
     "a parameter that is turned anyway": (
         convolved(flip(exp(flip(convolved(flip(IMAGE, LAST)), LAST)) + IMAGE, LAST)),
         convolved(exp(convolved(flip(IMAGE, LAST))) + flip(IMAGE, LAST)),

@@ -140,5 +140,5 @@ def test_a_flattened_result_is_turned_for_the_dense_layer():
     graph, notes = after("share", K.function([x], [K.dot(h, weight(4 * 36, 2))]))
     assert [notes[node] for node in transposes(graph)] == [
         "stays, as conv wants the axes of x as [0, 2, 3, 1]",
-        "stays, as maximum wants the axes of conv as [0, 3, 1, 2]",
+        "stays, as reshape wants the axes of maximum as [0, 3, 1, 2]",
     ]

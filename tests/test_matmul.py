@@ -28,6 +28,7 @@ FORMS = tuple(itertools.product((False, True), repeat=2))
 SHAPES = [
     (1, 1, 1), (1, 1, 700), (1, 70, 33), (2, 9, 5), (3, 130, 17), (4, 8, 40), (5, 16, 16), (6, 16, 3), (7, 17, 300),
     (13, 31, 64), (14, 32, 9), (15, 10, 50), (29, 100, 7), (33, 1, 90), (50, 140, 260), (61, 301, 270), (100, 48, 513),
+    (31, 300, 1024), (180, 300, 60),
 ]  # fmt: skip
 """Below and above one tile, one vector, one chunk of k, the limits for packing b and for copying a."""
 

@@ -1,6 +1,7 @@
 """Matrix products: what is computed where, in how many units, and from which copy of b.
 
-    a · b      rows of b are read where they stand, or packed into panels first where b is large
+    a · b      rows of b are read where they stand; a large b is packed into panels, for few rows of a by each unit as
+               it needs them, for many before all units
     a · bᵀ     packed, which transposes; of few rows as dot products along k
     aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same
     a · v      is vᵀ · aᵀ
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Bit, Function, Int
 from tensorc.codegen.cpu.matmul_tiles import BLOCK_ROWS, Tiles, call, dot_functions, product_functions
-from tensorc.codegen.cpu.packing import pack_function, pack_name
+from tensorc.codegen.cpu.packing import pack_function, pack_name, thin_function, thin_name
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopir import Matmul
@@ -41,6 +42,12 @@ DOT_ROWS = 4
 
 PACK_ROWS, PACK_BYTES = 48, 1 << 16
 """From how many rows of a, and bytes of b, packing pays for a b that is not transposed."""
+
+THIN_ROWS = 168
+"""Up to how many rows a unit of work takes them all, and packs the panels of its columns itself."""
+
+THIN_PANELS = 8
+"""Fewer panels than these would be too few such units."""
 
 PACK_CHUNK = 1024
 """Rows of a panel that one unit of packing copies."""
@@ -71,6 +78,9 @@ def shared(mm: Matmul, target: Target) -> dict[str, str]:
     parts = {"mm_grid": _grid_function()}
     if dots is not True:
         parts[t.name("block")] = product_functions(t)
+    if p.may_be_thin:
+        parts[thin_name(t)] = thin_function(t)
+        parts[pack_name(t, False)] = pack_function(t, False)
     if dots is not False:
         parts[t.name("dots")] = dot_functions(t)
     if p.may_pack:
@@ -134,6 +144,10 @@ class _Product:
     def may_pack(self) -> bool:
         return self.packs(Function(""), *map(_known, (self.m, self.n, self.k))) is not False
 
+    @property
+    def may_be_thin(self) -> bool:
+        return self.is_thin(Function(""), *map(_known, (self.m, self.n, self.k))) is not False
+
     def outer(self, operand: int) -> tuple[Size, ...]:
         """The batch dimensions of an operand."""
         return self.mm.buffers[operand].shape[:-2]
@@ -148,8 +162,18 @@ class _Product:
         """Whether b is packed."""
         if self.transpose_b:
             return f.negation(self.dots(f, m))
-        large = f.less(PACK_BYTES - 1, f.product(n, k, self.tiles.dtype.size))
-        return f.both(f.less(PACK_ROWS - 1, m), large)
+        return f.both(self._pays(f, m, n, k), f.negation(self.is_thin(f, m, n, k)))
+
+    def is_thin(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
+        """Whether each unit of work takes all rows, and packs its own columns of b."""
+        if self.transpose_b:
+            return False
+        few = f.both(f.less(m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, n))
+        return f.both(self._pays(f, m, n, k), few)
+
+    def _pays(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
+        """Whether a b that is not transposed is worth packing."""
+        return f.both(f.less(PACK_ROWS - 1, m), f.less(PACK_BYTES - 1, f.product(n, k, self.tiles.dtype.size)))
 
 
 def _known(size: Size) -> Int:
@@ -191,7 +215,7 @@ class _Kernels:
         f = Function(f"define void @{self.name}(i64 %lo, i64 %hi, ptr %bufs, ptr %sizes)")
         v = self._sizes(f)
         a, b, c = (self._buffer(f, index) for index in (self.p.a, self.p.b, 2))
-        packs, dots = self.p.packs(f, v.m, v.n, v.k), self.p.dots(f, v.m)
+        packs, thin, dots = self.p.packs(f, v.m, v.n, v.k), self.p.is_thin(f, v.m, v.n, v.k), self.p.dots(f, v.m)
         panels = self._buffer(f, len(self.p.mm.buffers)) if packs is not False else ""
         tiles, strips, row_blocks, column_blocks = self._grid(f, v)
         blocks = f.mul(row_blocks, column_blocks)
@@ -212,23 +236,27 @@ class _Kernels:
             b_start = f.product(b_item, v.n, v.k)
             extent = [("ptr", c_block), ("i64", v.n), ("i64", f.sub(i1, i0)), ("i64", f.sub(j1, j0)), ("i64", v.k)]
 
-            def multiply(b_block: str, ldb: Int, spread: Int) -> None:
+            def multiply(block: str, b_block: str, ldb: Int, spread: Int) -> None:
                 call(
-                    f, self.t.name("block"), ("ptr", a_block), ("i64", row), ("i64", step),
+                    f, block, ("ptr", a_block), ("i64", row), ("i64", step),
                     ("ptr", b_block), ("i64", ldb), ("i64", spread), *extent,
                 )  # fmt: skip
 
             if packs is not False:
                 with f.when(packs):
                     start = f.add(f.product(b_item, self._panels(f, v), v.k), f.mul(j0, v.k))
-                    multiply(f.at(panels, start, self.t.scalar), self.t.columns, v.k)
+                    multiply(self.t.name("block"), f.at(panels, start, self.t.scalar), self.t.columns, v.k)
             if dots is not False:
                 with f.when(dots):
                     b_block = ("ptr", f.at(b, f.add(b_start, f.mul(j0, v.k)), self.t.scalar))
                     call(f, self.t.name("dots"), ("ptr", a_block), ("i64", v.k), b_block, ("i64", v.k), *extent)
-            if not self.p.transpose_b and packs is not True:
-                with f.when(f.negation(packs)):
-                    multiply(f.at(b, f.add(b_start, j0), self.t.scalar), v.n, 1)
+            if thin is not False:
+                with f.when(thin):
+                    multiply(thin_name(self.t), f.at(b, f.add(b_start, j0), self.t.scalar), v.n, 1)
+            in_place = False if self.p.transpose_b else f.negation(f.either(packs, thin))
+            if in_place is not False:
+                with f.when(in_place):
+                    multiply(self.t.name("block"), f.at(b, f.add(b_start, j0), self.t.scalar), v.n, 1)
 
             self._epilogue(f, at, (i0, i1), (j0, j1))
 
@@ -337,7 +365,9 @@ class _Kernels:
             f" i64 {strips}, i64 {t.columns}, i64 {most_strips}, i64 {want})"
         )
         rows, columns = (f.let(f"extractvalue {{i64, i64}} {blocks}, {q}") for q in range(2))
-        return tiles, strips, rows, columns
+        thin = self.p.is_thin(f, v.m, v.n, v.k)
+        thin_columns = f.minimum(strips, f.maximum(want, 1))
+        return tiles, strips, f.select(thin, 1, rows), f.select(thin, thin_columns, columns)
 
     def _coordinates(self, f: Function, item: Int, batch: tuple[Int, ...]) -> list[Int]:
         """The indices of batch element number `item`."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Function, Int
+from tensorc.codegen.cpu.squares import transposed_square
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath import LLVM_SCALAR, Instructions, vector_of
 from tensorc.ir.types import DType
@@ -354,7 +355,7 @@ def _block(t: Tiles) -> str:
     side by side, a's part is copied first; that pays where many columns share it.
     """
     f = Function(f"define internal void @{t.name('block')}({BLOCK_ARGUMENTS}) noinline")
-    copy = f.array(t.scalar, BLOCK_ROWS[t.bits] * K_CHUNK)
+    copy = f.array(t.scalar, BLOCK_ROWS[t.bits] * K_CHUNK + t.lanes)
     copies = f.less(COPY_BYTES // t.dtype.size - 1, "%step")
     if t.rows > CACHE_WAYS:
         copies = f.either(copies, f.equal(f.rem("%row", CACHE_WAY_BYTES // t.dtype.size), 0))
@@ -384,29 +385,60 @@ def _block(t: Tiles) -> str:
 
 
 def _copy_rows(t: Tiles) -> str:
-    """Tiles of a one after the other, each with k outside: element (i, k) of a tile stands at k · rows + i."""
+    """Tiles of a one after the other, each with k outside: element (i, k) of a tile stands at k · rows + i.
+
+    What stands side by side in a, rows or k, is read in whole vectors.
+    """
     f = Function(f"define internal void @{t.name('copy_rows')}"
                  "(ptr noalias %a, i64 %row, i64 %step, ptr noalias %copy, i64 %m, i64 %k) noinline")
     kind = vector_of(t.scalar, t.rows)
-    along_rows = f.equal("%row", 1)
-    whole = f.select(along_rows, f.floor_to("%m", t.rows), 0)
+    whole = f.floor_to("%m", t.rows)
+    along_rows, along_k = f.equal("%row", 1), f.equal("%step", 1)
 
-    with f.loop(0, whole, t.rows) as i:
+    with f.when(along_rows), f.loop(0, whole, t.rows) as i:
         source = f.at("%a", i, t.scalar)
         target = f.at("%copy", f.mul(i, "%k"), t.scalar)
         with f.loop(0, "%k") as k:
             column = f.load(kind, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
             f.store(kind, column, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
 
-    with f.loop(whole, "%m") as i:
+    squares = f.select(along_k, f.floor_to("%k", t.lanes), 0)
+    with f.loop(0, whole, t.rows) as i:
+        _copy_squares(f, t, f.at("%a", f.mul(i, "%row"), t.scalar), f.at("%copy", f.mul(i, "%k"), t.scalar), squares)
+
+    with f.loop(0, "%m") as i:
         tile = f.floor_to(i, t.rows)
         source = f.at("%a", f.mul(i, "%row"), t.scalar)
         target = f.at("%copy", f.add(f.mul(tile, "%k"), f.sub(i, tile)), t.scalar)
-        with f.loop(0, "%k") as k:
+        in_tile = f.less(i, whole)
+        done = f.select(in_tile, f.select(along_rows, "%k", squares), 0)
+        with f.loop(done, "%k") as k:
             value = f.load(t.scalar, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
             f.store(t.scalar, value, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
     f.line("ret void")
     return f.text()
+
+
+def _copy_squares(f: Function, t: Tiles, source: str, target: str, stop: Int) -> None:
+    """The first `stop` columns of a tile whose rows are contiguous along k, squares of lanes × lanes at a time.
+
+    The last square of a tile reads its last row again for those that do not exist, and each column of it is written
+    over the beginning of what is written next.
+    """
+    ops = t.instructions(f, t.lanes)
+    starts = range(0, t.rows, t.lanes)
+    rows = [f.at(source, f.mul(i, "%row"), t.scalar) for i in range(t.rows)]
+
+    with f.loop(0, stop, t.lanes) as k:
+        squares = []
+        for start in starts:
+            picked = [rows[min(start + q, t.rows - 1)] for q in range(t.lanes)]
+            read = {row: f.load(ops.T, f.at(row, k, t.scalar), t.dtype.size) for row in dict.fromkeys(picked)}
+            squares.append(transposed_square(f, ops.T, [read[row] for row in picked]))
+        for q in range(t.lanes):
+            column = f.at(target, f.mul(f.add(k, q), t.rows), t.scalar)
+            for start, square in zip(starts, squares, strict=True):
+                f.store(ops.T, square[q], f.at(column, start, t.scalar), t.dtype.size)
 
 
 def _dot(t: Tiles, columns: int) -> str:
