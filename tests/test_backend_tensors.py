@@ -6,6 +6,7 @@ import pytest
 from tensorc import backend as K
 from tensorc.backend.sizes import as_size, as_sizes
 from tensorc.backend.variables import first_value as value
+from tensorc.errors import IndexRangeError
 
 
 def array(*shape, dtype="float32"):
@@ -155,6 +156,22 @@ def test_bounds_may_be_sizes():
     assert x[rows - 1].shape == (8,)
     assert x[rows::-1].sizes == x.sizes
     assert x[:rows:-1].sizes == (0, 8)
+
+
+def test_places_may_be_computed():
+    a = np.arange(60.0, dtype="float32").reshape(3, 4, 5)
+    x, i = K.placeholder((3, None, 5)), K.placeholder((), dtype="int32")
+    last = K.cast(i + 1, "uint8")
+    outputs = [x[i], x[:, i], x[..., i], x[None, i, 1:, last], x[K.argmax(x[:, 0, 0])]]
+    f = K.function([x, i], [*outputs, K.gradients(x[1, i, i], [x])[0]])
+
+    *got, gradient = f([a, 2])
+
+    for value_, expected in zip(got, [a[2], a[:, 2], a[..., 2], a[None, 2, 1:, 3], a[2]], strict=True):
+        np.testing.assert_array_equal(value_, expected)
+    assert (gradient.sum(), gradient[1, 2, 2]) == (1, 1)
+    with pytest.raises(IndexRangeError):
+        f([a, 3])
 
 
 def test_iteration():

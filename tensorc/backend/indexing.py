@@ -1,4 +1,4 @@
-"""`x[1:, ::-1, None, ..., 0]`: NumPy's basic indexing as slice, reverse and reshape."""
+"""`x[1:, ::-1, None, ..., 0]`: NumPy's basic indexing as slice, reverse and reshape; computed places as gather."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from tensorc import ops
 from tensorc.backend.handle import Handle
-from tensorc.backend.sizes import as_size, canonical
+from tensorc.backend.sizes import as_size, canonical, sizes_in
 from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node
+from tensorc.ir.types import i32, i64
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class _Range:
 def index(x: Node, key: Any) -> Node:
     """The elements of x that `key` names.
 
-    A bound beyond the end of an axis is cut off there, also where its size is known only in the call.
+    A bound beyond the end of an axis is cut off there, also where its size is known only in the call.  A place may
+    also be an integer that the call computes; it is looked up as by K.gather.
 
     Raises: ShapeError for too many indices or an int outside its axis; ArgumentError for anything that is no
         int, slice, None or Ellipsis.
     """
-    entries = _expanded(key if isinstance(key, tuple) else (key,), len(x.shape))
+    x, entries = _looked_up(x, _expanded(key if isinstance(key, tuple) else (key,), len(x.shape)))
 
     ranges: list[_Range] = []
     shape: list[Size] = []
@@ -77,6 +79,25 @@ def _expanded(key: tuple[Any, ...], rank: int) -> list[Any]:
     at = dots[0] if dots else len(key)
     whole = [slice(None)] * (rank - taken)
     return [*key[:at], *whole, *key[at + 1:]]
+
+
+def _looked_up(x: Node, entries: Sequence[Any]) -> tuple[Node, list[Any]]:
+    """x at the places that a call computes, and the entries that are left."""
+    left: list[Any] = []
+    for entry in entries:
+        if _is_computed(entry):
+            place = entry.node if entry.node.dtype in (i32, i64) else ops.cast(entry.node, dtype=i32)
+            x = ops.gather(x, place, axis=sum(e is not None for e in left))
+        else:
+            left.append(entry)
+    return x, left
+
+
+def _is_computed(entry: Any) -> bool:
+    """A scalar integer tensor that is made of more than sizes."""
+    if not isinstance(entry, Handle) or entry.ndim:
+        return False
+    return entry.node.dtype.is_integer and sizes_in(entry.node) is None
 
 
 def _range(entry: Any, n: Size, axis: int) -> _Range:
