@@ -17,10 +17,11 @@ import numpy as np
 from tensorc.errors import IndexRangeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import Graph, Location, postorder
+from tensorc.ir.graph import Graph, Location, nested, postorder
 from tensorc.ir.node import Node, make, rebuild
 from tensorc.ops.ctc import ctc_places
 from tensorc.ops.gather import NONE, check_inside
+from tensorc.ops.scan import scan
 from tensorc.runtime.late import Cut, shorten
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +44,7 @@ EDGE = 3
 def with_effects(graph: Graph) -> Graph:
     """The graph with its prints, in the order of evaluation, and the checks of its indices as further outputs."""
     order = postorder(graph.roots)
-    if not any(node.op.name == "print" or node.op.name in READERS for node in order):
+    if not any(node.op.name == "print" or node.op.name in READERS or nested(node) for node in order):
         return graph
 
     lines = dict(graph.provenance)
@@ -63,15 +64,26 @@ def with_effects(graph: Graph) -> Graph:
     roots = [done[root] for root in graph.roots]
     checks: dict[tuple[Node, Size], tuple[Node, Node]] = {}
     for node in postorder(roots):
-        if node.op.name in READERS:
-            for indices, bound, what in READERS[node.op.name](node):
-                if (indices, bound) not in checks and not _surely_inside(indices, bound):
-                    made = checks[indices, bound] = check_inside(indices, bound, what)
-                    for each in made:
-                        lines.setdefault(each, lines.get(node, ()))
+        for indices, bound, what in _read(node):
+            if (indices, bound) not in checks and not _surely_inside(indices, bound):
+                made = checks[indices, bound] = check_inside(indices, bound, what)
+                for each in made:
+                    lines.setdefault(each, lines.get(node, ()))
 
     whole = graph.with_roots(roots, lines)
     return replace(whole, outputs=(*whole.outputs, *prints, *itertools.chain.from_iterable(checks.values())))
+
+
+def _read(node: Node) -> Read:
+    """The indices that an operation takes; of a loop, those of all its steps, one step's above the other's."""
+    if node.op is not scan:
+        return READERS[node.op.name](node) if node.op.name in READERS else []
+    body = node.body
+    found = [each for n in body.nodes for each in _read(n) if not _surely_inside(*each[:2])]
+    fuller = replace(body, outputs=(*body.outputs, *(indices for indices, _, _ in found)))
+    first = len(body.outputs)
+    return [(make(scan, *node.args, **{**node.attrs, "body": fuller, "result": first + i}), bound, what)
+            for i, (_, bound, what) in enumerate(found)]
 
 
 def _surely_inside(indices: Node, bound: Size) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tensorc import backend as K
-from tensorc.errors import ArgumentError, ShapeError
+from tensorc.errors import ArgumentError, IndexRangeError, ShapeError
 from tensorc.ops.interpret import evaluate
 from tensorc.runtime.threads import num_threads, set_num_threads
 
@@ -252,6 +252,16 @@ class TestSwitch:
 
 
 class TestErrors:
+    def test_an_index_outside_its_axis_in_a_step(self):
+        table, places = K.variable(np.arange(12.0).reshape(4, 3)), K.placeholder(shape=(None,), dtype="int32")
+        total = K.variable(np.zeros(3))
+        found = K.foldl(lambda t, i: t + K.gather(table, K.cast(K.sum(t), "int32") * 0 + i), places, K.zeros((3,)))
+        f = K.function([places], [found], [(total, found)])
+        np.testing.assert_array_equal(f([[1, 3]])[0], [12.0, 14.0, 16.0])
+        with pytest.raises(IndexRangeError, match=r"index 4 at \[1\] is outside an axis of size 4"):
+            f([[1, 4, 2]])
+        np.testing.assert_array_equal(K.get_value(total), [12.0, 14.0, 16.0])
+
     def test_rank(self):
         with pytest.raises(ShapeError, match=r"K\.rnn: inputs have rank 3"):
             K.rnn(lambda x, s: (x, s), K.placeholder(shape=(None, 3)), [])
