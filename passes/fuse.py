@@ -237,13 +237,18 @@ class _Fusion:
         return self.cluster.get(node) or self.cluster.get(memory_of(node))
 
     def is_recomputed(self, cluster: Cluster) -> bool:
-        """Is the cluster so little work on one operand that each user does better to repeat it?"""
+        """Is the cluster so little work that each user does better to repeat it than to read what it would store?
+
+        That is so where it reads no more than it would write: one tensor of its size, given or no wider than what is
+        used of it, and vectors.
+        """
         if cluster.kind != "map" or len(cluster.axes) > 3 or any(n in self.roots for n in cluster.nodes):
             return False
-        outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes}
-        sources = outside - self.free
-        return (all(n.op.name in CHEAP for n in cluster.nodes) and len(sources) <= 1
-                and all(s.op.source for s in sources)
+        outside = {memory_of(a) for n in cluster.nodes for a in n.args if a not in cluster.axes} - self.free
+        used = [n for n in cluster.nodes if any(u not in cluster.axes for u in self.users[n])]
+        narrow = all(s.op.source or all(s.dtype.size <= n.dtype.size for n in used) for s in outside)
+        return (all(n.op.name in CHEAP for n in cluster.nodes) and narrow
+                and sum(_is_whole(s, cluster) for s in outside) <= 1
                 and not any(u.op.view or u.op.kernel or is_shift(u)
                             for n in cluster.nodes for u in self.users[n] if u not in cluster.axes))
 
@@ -296,6 +301,11 @@ class _Fusion:
         outputs = sorted((n for n in cluster.nodes if not n.op.view and is_needed(n)), key=self.place.__getitem__)
         return Group(name, cluster.kind, tuple(outputs), tuple(self.inputs(cluster.nodes)), cluster.frame,
                      cluster.reduced, tuple(cluster.axes[n] for n in outputs))
+
+
+def _is_whole(source: Node, cluster: Cluster) -> bool:
+    """Does a tensor have an element for each point of the cluster's loops?"""
+    return len([s for s in source.shape if s != 1]) >= len(cluster.frame)
 
 
 def new_cluster(node: Node, place: int) -> Cluster:

@@ -117,6 +117,16 @@ PLANS = {
           %2 = sum(%0) {axes=[1], keepdims=false}
           return %1, %2
     """,
+    "centred_columns_are_not_stored": """
+        graph g(x: f32[n,m], y: f32[m,k])
+          %0 = matmul(x, y) {transpose_a=false, transpose_b=false}
+          %1 = sum(%0) {axes=[0], keepdims=true}
+          %2 = sub(%0, %1)
+          %3 = mul(%2, %2)
+          %4 = sum(%3) {axes=[0], keepdims=true}
+          %5 = mul(%2, %4)
+          return %5
+    """,
     "side_by_side": """
         graph g(x: f32[n,m], y: f32[m,n])
           %0 = sin(x)
