@@ -25,29 +25,30 @@ def paths(shop: Workshop) -> Written:
     batch, rows, width = out.shape
     w = Writer(shop.claim, out.dtype)
     with_states, states, skips = _states(w, shop, b, labels, logp.shape[2], extra=0)
+    largest = shop.scratch("largest", out.dtype, (batch, rows))
 
     w.loop("i", rows, lambda i: w.loop("z", width, lambda z: w.store(out, (b, i, z), -math.inf)))
     last = w.length("last", input_lengths, b, steps_of(shop.node.args[0]))
     n = with_states(label_lengths)
     w.store(out, (b, 0, EDGE), 0.0)
+    w.store(largest, (b, 0), 0.0)
     total = w.acc("total", "add")
 
     def step(t: Size) -> None:
+        base = w.bound("divisor", w.finite(w.load(largest, b, t)))
         high = w.acc("high", "max")
 
         def state(s: Size) -> None:
             before = w.log_sum(w.load(out, b, t, s + 2), w.load(out, b, t, s + 1),
                                w.call("add", w.load(out, b, t, s), w.load(skips, b, s)))
             own = w.place("c", w.load(states, b, s))
-            value = w.bound("v", w.call("add", w.load(logp, b, t, own), before))
+            value = w.bound("v", w.call("add", w.load(logp, b, t, own), w.call("sub", before, base)))
             w.store(out, (b, t + 1, s + EDGE), value)
             w.feed(high, value)
 
         w.loop("s", 2 * n + 1, state)
-        base = w.bound("base", w.finite(high))
-        w.loop("s", 2 * n + 1, lambda s: w.store(
-            out, (b, t + 1, s + EDGE), w.call("sub", w.load(out, b, t + 1, s + EDGE), base)))
-        w.feed(total, base)
+        w.store(largest, (b, t + 1), high)
+        w.store(out, (b, t + 1, 0), w.scan("divided", total, base))
 
     w.loop("t", last, step)
     ends = w.log_sum(w.load(out, b, last, 2 * n + 1), w.load(out, b, last, 2 * n + 2))
@@ -58,7 +59,8 @@ def paths(shop: Workshop) -> Written:
 def posterior(shop: Workshop) -> Written:
     """out[b, t, c] = Σ over the states of class c of exp(paths up to t + paths after t), each step divided by its sum.
 
-    `after[b, k, s]` sums the paths from state s on, over the last k steps.
+    `after[b, k, s]` sums the paths from state s on, over the last k steps.  What a step sums to is known from the loss
+    and from what the rows were divided by, but for rounding: so exp stays in its range.
     """
     logp, labels, input_lengths, label_lengths, before = shop.operands
     out, b = shop.out, shop.claim("b")
@@ -67,6 +69,7 @@ def posterior(shop: Workshop) -> Written:
     width = before.shape[2]
     after = shop.scratch("after", out.dtype, (batch, steps + 1, width))
     weights = shop.scratch("weights", out.dtype, (batch, width))
+    largest = shop.scratch("largest", out.dtype, (batch, steps + 1))
     with_states, states, skips = _states(w, shop, b, labels, classes, extra=2)
 
     w.loop("i", steps, lambda i: w.loop("z", classes, lambda z: w.store(out, (b, i, z), 0.0)))
@@ -76,37 +79,36 @@ def posterior(shop: Workshop) -> Written:
     w.store(skips, (b, 2 * n + 2), -math.inf)
     w.loop("z", width, lambda z: w.store(after, (b, 0, z), -math.inf))
     w.store(after, (b, 0, 2 * n + 1), 0.0)
+    w.store(largest, (b, 0), 0.0)
+    loss = w.bound("loss", w.load(before, b, 0, 0))
+    all_after = w.acc("all_after", "add")
 
     def step(k: Size) -> None:
         t = last - 1 - k
-        top, high = w.acc("top", "max"), w.acc("high", "max")
+        base = w.bound("divisor", w.finite(w.load(largest, b, k)))
+        divided = w.scan("divided", all_after, base)
+        both = w.call("add", w.load(before, b, t + 1, 0), w.call("sub", divided, base))
+        known = w.bound("known", w.finite(w.call("neg", w.call("add", loss, both))))
+        high, total, blank = w.acc("high", "max"), w.acc("total", "add"), w.acc("blank", "add")
 
         def state(s: Size) -> None:
             rest = w.log_sum(w.load(after, b, k, s), w.load(after, b, k, s + 1),
                              w.call("add", w.load(after, b, k, s + 2), w.load(skips, b, s + 2)))
-            through = w.bound("through", w.call("add", w.load(before, b, t + 1, s + EDGE), rest))
-            w.store(weights, (b, s), through)
-            w.feed(top, through)
+            through = w.call("add", w.load(before, b, t + 1, s + EDGE), rest)
+            weight = w.bound("weight", w.call("exp", w.call("sub", through, known)))
+            w.store(weights, (b, s), weight)
+            w.feed(total, weight)
             own = w.place("c", w.load(states, b, s))
-            value = w.bound("v", w.call("add", w.load(logp, b, t, own), rest))
+            is_blank = w.call("eq", w.load(states, b, s), w.size(classes - 1))
+            w.feed(blank, w.call("select", is_blank, weight, 0.0))
+            value = w.bound("v", w.call("add", w.load(logp, b, t, own), w.call("sub", rest, base)))
             w.store(after, (b, k + 1, s), value)
             w.feed(high, value)
 
         w.loop("s", 2 * n + 1, state)
         w.store(after, (b, k + 1, 2 * n + 1), -math.inf)
         w.store(after, (b, k + 1, 2 * n + 2), -math.inf)
-        most, base = w.bound("most", w.finite(top)), w.bound("base", w.finite(high))
-        total, blank = w.acc("total", "add"), w.acc("blank", "add")
-
-        def weigh(s: Size) -> None:
-            weight = w.bound("weight", w.call("exp", w.call("sub", w.load(weights, b, s), most)))
-            w.store(weights, (b, s), weight)
-            w.feed(total, weight)
-            is_blank = w.call("eq", w.load(states, b, s), w.size(classes - 1))
-            w.feed(blank, w.call("select", is_blank, weight, 0.0))
-            w.store(after, (b, k + 1, s), w.call("sub", w.load(after, b, k + 1, s), base))
-
-        w.loop("s", 2 * n + 1, weigh)
+        w.store(largest, (b, k + 1), high)
         scale = w.bound("scale", w.call("select", w.call("eq", total, 0.0), 0.0, w.call("div", 1.0, total)))
         w.store(out, (b, t, classes - 1), w.call("mul", blank, scale))
 
@@ -135,7 +137,7 @@ def greedy(shop: Workshop) -> Written:
         own, before = w.load(best, b, t), w.load(best, b, dims.maximum(t - 1, 0))
         first = w.call("or", w.call("ne", own, before), w.call("eq", w.size(t), 0))
         keep = w.place("keep", ir.Cast(w.call("and", first, w.call("ne", own, w.size(shop.node.blank))), i32))
-        place = w.scan("place", kept, w.size(keep))
+        place = dims.symbol(w.scan("place", kept, w.size(keep)).name)
         w.loop("once", keep, lambda _: w.store(out, (b, place - 1), ir.Cast(own, i64)))
 
     w.loop("t", last, step)

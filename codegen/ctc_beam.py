@@ -276,7 +276,7 @@ class _Beam:
                         other = w.call("ne", own, self.at(s.path, layer, v, dims.maximum(j - 1, 0)))
                         counts = w.call("or", other, w.call("eq", w.size(j), 0))
                     keep = w.place("keep", ir.Cast(counts, i32))
-                    place = w.scan("place", kept, w.size(keep))
+                    place = dims.symbol(w.scan("place", kept, w.size(keep)).name)
                     w.loop("once", keep, lambda _: w.store(out, (b, k, place), ir.Cast(own, out.dtype)))
 
                 w.loop("j", w.place("n", self.at(s.length, layer, v)), label)

@@ -78,11 +78,11 @@ class Writer:
     def feed(self, acc: ir.Var, value: Term) -> None:
         self.add(ir.Accum(acc.name, (_term(value, acc.dtype),)))
 
-    def scan(self, wish: str, acc: ir.Var, value: Term) -> Size:
-        """What an accumulator of whole numbers holds after this value."""
+    def scan(self, wish: str, acc: ir.Var, value: Term) -> ir.Var:
+        """What an accumulator holds after this value."""
         name = self.claim(wish)
         self.add(ir.Scan(name, acc.name, _term(value, acc.dtype)))
-        return dims.symbol(name)
+        return ir.Var(name, acc.dtype)
 
     def loop(self, wish: str, extent: Size, inside: Callable[[Size], None]) -> None:
         """What `inside` writes, given the loop's variable, so many times."""

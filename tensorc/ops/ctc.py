@@ -5,8 +5,8 @@ So alignments are the paths through the labels with a blank before, between and 
 states, and from one step to the next a path stays, moves to the next state, or skips a blank between two different
 labels.
 
-Graves, Fernández, Gomez & Schmidhuber, 2006.  All sums are of logarithms; each step is divided by its largest entry, so
-that long sequences lose no digits.
+Graves, Fernández, Gomez & Schmidhuber, 2006.  All sums are of logarithms; each step is divided by the largest entry of
+the step before, so that long sequences lose no digits.
 
 A length outside of 0 … what there is, or a label that is no class, is an error that the runtime raises (`ctc_places`);
 here the nearest one inside takes its place.
@@ -108,10 +108,11 @@ def _paths(logp: Array, labels: Array, input_lengths: Array, label_lengths: Arra
             last = _inside(input_lengths[b], steps if classes else 0)
             for t in range(last):
                 stay, move, skip = (table[b, t, e:e + width] for e in (2, 1, 0))
-                row = logp[b, t, states] + _log_sum(stay, move, (skip + skips).astype(logp.dtype))
-                base = _divisor(row)
-                table[b, t + 1, EDGE:EDGE + width] = row - base
+                before = _log_sum(stay, move, (skip + skips).astype(logp.dtype))
+                base = _divisor(stay)
+                table[b, t + 1, EDGE:EDGE + width] = logp[b, t, states] + (before - base)
                 total += base
+                table[b, t + 1, 0] = total
             ends = table[b, last, EDGE + width - 2:EDGE + width]
             table[b, 0, 0] = -(total + _log_sum(ends[:1], ends[1:])[0])
     return table
@@ -119,9 +120,9 @@ def _paths(logp: Array, labels: Array, input_lengths: Array, label_lengths: Arra
 
 ctc_paths: Op = defop(
     "ctc_paths",
-    doc="For each sequence a table: behind two columns of -inf, row t + 1 holds for each state the logarithm of the "
-        "probability of all paths that are there at step t, less the row's largest.  In its first element stands the "
-        "loss.",
+    doc="For each sequence a table: from column 2 on, row t + 1 holds for each state the logarithm of the probability "
+        "of all paths that are there at step t, less what stands in column 0: the sum of the largest entries of all "
+        "rows before.  In the first element stands the loss.",
     infer=_paths_type,
     reference=_paths,
     gradient=NoGradient("it serves ctc_loss, whose gradient is ctc_posterior; that has none of its own"),
@@ -193,17 +194,21 @@ def _posterior(logp: Array, labels: Array, input_lengths: Array, label_lengths: 
             states, skips = _extended(labels[b], length, classes)
             width = len(states)
             skips = np.append(skips, [0, -np.inf])
+            total_cost, divided = paths[b, 0, 0], logp.dtype.type(0)
             after = np.append(np.full(width, -np.inf), [0, -np.inf]).astype(logp.dtype)
             for t in reversed(range(_inside(input_lengths[b], steps if classes else 0))):
                 skip = (after[2:] + skips[2:]).astype(logp.dtype)
                 rest = _log_sum(after[:width], after[1:width + 1], skip)
                 through = paths[b, t + 1, EDGE:EDGE + width] + rest
-                weights = np.exp(through - _divisor(through))
+                known = -(total_cost + paths[b, t + 1, 0] + divided)
+                weights = np.exp(through - (0 if known == -np.inf else known))
                 total = weights.sum()
                 scale = logp.dtype.type(0) if total == 0 else logp.dtype.type(1) / total
                 np.add.at(found[b, t], states, weights * scale)
-                row = logp[b, t, states] + rest
-                after = np.append(row - _divisor(row), [-np.inf, -np.inf]).astype(logp.dtype)
+                base = _divisor(after[:width + 1])
+                row = logp[b, t, states] + (rest - base)
+                divided += base
+                after = np.append(row, [-np.inf, -np.inf]).astype(logp.dtype)
     return found
 
 
