@@ -3,6 +3,8 @@
     python benchmarks/run.py                                   # every workload, beside NumPy
     python benchmarks/run.py --peer jax=/path/to/python --peer torch=/path/to/python --only softmax_rows
 
+`taskset -c 0` before it gives every peer one thread.
+
 A cell is the median over rounds of each round's fastest call, in microseconds, and its ratio to the best peer.  The
 first result of every peer is compared with NumPy's in float64.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -32,6 +35,11 @@ def arrays_of(workload: Workload) -> Arrays:
     return workload.inputs(np.random.default_rng(zlib.crc32(workload.name.encode())))
 
 
+def processors() -> int:
+    """Processors that this process may run on, each of which every peer gives a thread."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def built(peer: str, workload: Workload) -> Callable[[], Any]:
     """One call of a workload in a peer's library, arrays where the library likes them."""
     arrays = arrays_of(workload)
@@ -47,7 +55,7 @@ def built(peer: str, workload: Workload) -> Callable[[], Any]:
     if peer == "torch":
         import torch
 
-        torch.set_num_threads(2)
+        torch.set_num_threads(processors())
         tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
         return lambda: workload.torch(torch, **tensors)  # type: ignore[misc]
     from tensorc import backend as K
