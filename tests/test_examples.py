@@ -92,6 +92,21 @@ def test_ctc_reads_strings(tmp_path: Path) -> None:
     assert min(map(float, right.groups())) >= 70
 
 
+def test_the_language_model_knows_more_than_single_characters(tmp_path: Path) -> None:
+    done = run_example("lstm.py", cwd=tmp_path)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    told = re.search(r"character: ([\d.]+) in training, ([\d.]+) on the unseen sonnet; single characters ([\d.]+)",
+                     done.stdout)
+    assert told is not None
+    training, unseen, alone = map(float, told.groups())
+    assert training < alone - 1.5
+    assert unseen < alone - 1
+    written = done.stdout[told.end():].strip()
+    assert len(written) > 300
+    assert set(written) <= set((ROOT / "examples" / "data" / "sonnets.txt").read_text(encoding="utf-8"))
+
+
 def test_own_pass_fires(tmp_path: Path) -> None:
     done = run_example("own_pass.py", cwd=tmp_path)
 
