@@ -80,10 +80,13 @@ def replace_everywhere(old: str, new: str) -> None:
         page.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_the_first_example_is_the_file_it_names() -> None:
-    script = blocks("python")[0].values[0]
+def test_examples_are_the_files_they_name() -> None:
+    shown = re.compile(r"\[(examples/\w+\.py)\]\([^)]*\):\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    scripts = [example for page in pages() for example in shown.findall(page.read_text(encoding="utf-8"))]
 
-    assert script == (ROOT / "examples" / "layer.py").read_text(encoding="utf-8")
+    assert [name for name, _ in scripts] == ["examples/layer.py", "examples/theano_style.py"]
+    for name, script in scripts:
+        assert script == (ROOT / name).read_text(encoding="utf-8")
 
 
 def test_links_within_the_project_lead_somewhere() -> None:
