@@ -8,6 +8,8 @@ that knows how often each occurs, and nothing about its neighbours.
     python examples/lstm.py [--full]
 
 Prints what was learnt and some lines written by the model; exits with 1 if the unseen sonnet takes more than 3.4 bits.
+With --full it goes on until it knows its nine sonnets by heart, which makes it worse at the tenth; exits with 1 if they
+take more than half a bit.
 """
 
 import argparse
@@ -26,7 +28,7 @@ EMBEDDED, UNITS = 32, 128
 RATE = 4e-3
 DROPOUT = 0.3
 WRITTEN = 400
-TARGET = 3.4
+TARGET, BY_HEART = 3.4, 0.5
 
 
 def entropy_of_characters(train, test, kinds):
@@ -110,7 +112,8 @@ def strips(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="200 epochs, to learn the sonnets by heart, not 30")
-    epochs = 200 if parser.parse_args().full else 30
+    full = parser.parse_args().full
+    epochs = 200 if full else 30
 
     text = SONNETS.read_text(encoding="utf-8")
     characters = sorted(set(text))
@@ -138,7 +141,8 @@ def main():
         (character,) = model.write([character, 0.6])
         print(characters[character[0]], end="")
     print()
-    return 0 if unseen <= TARGET else 1
+    reached = bits <= BY_HEART if full else unseen <= TARGET
+    return 0 if reached else 1
 
 
 if __name__ == "__main__":
