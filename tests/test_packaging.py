@@ -32,6 +32,7 @@ LAYERS = {
     "tensorc.codegen": {"errors", "settings", "ir", "ops"},
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},
     "tensorc.backend": {"errors", "settings", "ir", "ops", "autodiff", "runtime"},
+    "tensorc.keras": {"backend"},
     "tensorc.cli": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
     "tensorc.__main__": {"cli"},
 }

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,16 @@ _OLD_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 _F = TypeVar("_F")
 
 
-class _Config:
-    """The values in force."""
+class Settings(Protocol):
+    """Where the values in force are kept."""
+
+    floatx: str
+    epsilon: float
+    image_data_format: str
+
+
+class _Own:
+    """Settings kept here."""
 
     def __init__(self) -> None:
         self.floatx = "float32"
@@ -32,7 +40,13 @@ class _Config:
         self.image_data_format = "channels_last"
 
 
-_config = _Config()
+_config: Settings = _Own()
+
+
+def keep_in(settings: Settings) -> None:
+    """From now on, settings are kept there."""
+    global _config
+    _config = settings
 
 
 def backend() -> str:
