@@ -303,3 +303,16 @@ def test_the_references_agree_with_native_code():
     names = dict(zip([p.name for p in graph.params], [X, H, MASK.astype(float), W, U], strict=True))
     for got, want in zip(f([X, H, MASK]), evaluate(graph, names)[0], strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+def test_a_branch_may_begin_a_random_stream():
+    x = K.placeholder((None, 4))
+    y = K.in_train_phase(lambda: K.dropout(2 * x, 0.25) * K.variable(np.ones(4)), x)
+    f = K.function([x, K.learning_phase()], [y])
+    ones = np.ones((500, 4))
+
+    np.testing.assert_array_equal(f([ones, 0])[0], ones)
+    first, second = f([ones, 1])[0], f([ones, 1])[0]
+    assert set(np.unique(first)) == {0, 2 / 0.75}
+    assert 0.7 < (first > 0).mean() < 0.8
+    assert (first != second).any()

@@ -38,7 +38,8 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Tensor
     values = [e if t is None else t.value for e, t in zip((then_expression, else_expression), traced, strict=True)]
     then, other = promoted(values)
     if not test.shape and any(traced):
-        return Tensor(_one_of(test, (then, other), [n for t in traced if t for n in t.made]))
+        made = [n for t in traced if t for n in t.made if n.op.name != "parameter"]
+        return Tensor(_one_of(test, (then, other), made))
     rank = max(len(then.shape), len(other.shape))
     if len(test.shape) > rank:
         raise ShapeError(f"the condition has rank {len(test.shape)}, more than the expressions, which have {rank}")
@@ -51,6 +52,7 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Tensor
 def _one_of(test: Node, branches: Sequence[Node], made: Sequence[Node]) -> Node:
     """The value of one of two branches; what their functions made is computed only where it is needed.
 
+    Random streams and variables that they began are given from outside, as all parameters are.
     Where a branch looks something up, which a call has to check, or prints, both are computed.
     """
     then, other = branches
