@@ -8,7 +8,7 @@ alone, and it is told here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,24 +18,13 @@ from tensorc.errors import IndexRangeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, nested, postorder
-from tensorc.ir.node import Node, make, rebuild
-from tensorc.ops.ctc import ctc_places
+from tensorc.ir.node import OPS, Node, make, rebuild
 from tensorc.ops.gather import NONE, check_inside
+from tensorc.ops.reads import READERS, Read
 from tensorc.ops.scan import scan
 from tensorc.runtime.late import Cut, shorten
 
 Array = np.ndarray[Any, Any]
-
-Read = list[tuple[Node, Size, str]]
-
-READERS: Mapping[str, Callable[[Any], Read]] = {
-    "gather": lambda node: [(node.indices, node.x.shape[node.axis], "index")],
-    "scatter_add": lambda node: [(node.indices, node.size, "index")],
-    "ctc_loss": ctc_places, "ctc_paths": ctc_places, "ctc_posterior": ctc_places,
-    "ctc_greedy": lambda node: [(node.lengths, node.best.shape[1] + 1, "input_length")],
-    "ctc_beam": lambda node: [(node.lengths, node.logp.shape[1] + 1, "input_length")],
-}
-"""For operations that take indices or lengths: these, each with how many there are to choose from and what it is."""
 
 EDGE = 3
 """Elements shown at either end of an axis that is too long to be shown whole."""
@@ -50,6 +39,7 @@ def with_effects(graph: Graph) -> Graph:
     lines = dict(graph.provenance)
     done: dict[Node, Node] = {}
     prints: list[Node] = []
+    printed: set[int] = set()
     for node in order:
         args = [done[a] for a in node.args]
         if node.op.name == "print":
@@ -60,6 +50,11 @@ def with_effects(graph: Graph) -> Graph:
             done[node] = rebuild(node, args)
             if node in lines:
                 lines[done[node]] = tuple(dict.fromkeys((*lines.get(done[node], ()), *lines[node])))
+            for value, message, uid in _printed(done[node]):
+                if uid not in printed:
+                    printed.add(uid)
+                    prints.append(make(OPS["print"], value, message=message, uid=len(prints)))
+                    lines.setdefault(prints[-1], lines.get(node, ()))
 
     roots = [done[root] for root in graph.roots]
     checks: dict[tuple[Node, Size], tuple[Node, Node]] = {}
@@ -78,12 +73,27 @@ def _read(node: Node) -> Read:
     """The indices that an operation takes; of a loop, those of all its steps, one step's above the other's."""
     if node.op is not scan:
         return READERS[node.op.name](node) if node.op.name in READERS else []
+    found = [each for n in node.body.nodes for each in _read(n) if not _surely_inside(*each[:2])]
+    steps = _all_steps(node, [indices for indices, _, _ in found])
+    return [(indices, bound, what) for indices, (_, bound, what) in zip(steps, found, strict=True)]
+
+
+def _printed(node: Node) -> list[tuple[Node, str, int]]:
+    """What the steps of a loop print, one step's value above the other's, with the message and the uid of the print."""
+    if node.op is not scan:
+        return []
+    found = [each for n in node.body.nodes for each in _printed(n)]
+    found += [(n.args[0], n.message, n.uid) for n in node.body.nodes if n.op.name == "print"]
+    steps = _all_steps(node, [value for value, _, _ in found])
+    return [(value, message, uid) for value, (_, message, uid) in zip(steps, found, strict=True)]
+
+
+def _all_steps(node: Node, values: Sequence[Node]) -> list[Node]:
+    """Nodes of a loop's body as further results of the loop."""
     body = node.body
-    found = [each for n in body.nodes for each in _read(n) if not _surely_inside(*each[:2])]
-    fuller = replace(body, outputs=(*body.outputs, *(indices for indices, _, _ in found)))
-    first = len(body.outputs)
-    return [(make(scan, *node.args, **{**node.attrs, "body": fuller, "result": first + i}), bound, what)
-            for i, (_, bound, what) in enumerate(found)]
+    fuller = replace(body, outputs=(*body.outputs, *values))
+    return [make(scan, *node.args, **{**node.attrs, "body": fuller, "result": i})
+            for i in range(len(body.outputs), len(fuller.outputs))]
 
 
 def _surely_inside(indices: Node, bound: Size) -> bool:

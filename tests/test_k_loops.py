@@ -251,7 +251,27 @@ class TestSwitch:
         np.testing.assert_allclose(K.function([x], [last])([rows])[0], want, rtol=1e-12)
 
 
+def test_what_steps_print_is_shown_step_by_step(capsys):
+    x = K.placeholder(shape=(None,))
+    total = K.foldl(lambda t, row: t + K.print_tensor(row * 2, "row"), x, K.constant(0.0))
+    (slope,) = K.gradients(K.square(total), [x])
+    K.function([x], [total, slope])([[1.0, 2.5]])
+    assert capsys.readouterr().out == "row [2. 5.]\n"
+
+
 class TestErrors:
+    def test_an_index_outside_its_axis_in_a_branch(self):
+        table, place = K.variable(np.arange(4.0)), K.placeholder(shape=(), dtype="int32")
+
+        def looked_up():
+            return K.foldl(lambda t, row: t + K.gather(table, place), table)
+
+        chosen = K.switch(place > 1, looked_up, lambda: table[0])
+        f = K.function([place], [chosen])
+        assert [f([np.int32(i)])[0] for i in (0, 3)] == [0.0, 9.0]
+        with pytest.raises(IndexRangeError, match="index 4 is outside an axis of size 4"):
+            f([np.int32(4)])
+
     def test_an_index_outside_its_axis_in_a_step(self):
         table, places = K.variable(np.arange(12.0).reshape(4, 3)), K.placeholder(shape=(None,), dtype="int32")
         total = K.variable(np.zeros(3))

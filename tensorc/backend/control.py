@@ -15,10 +15,8 @@ from tensorc.errors import ShapeError
 from tensorc.ir.graph import postorder
 from tensorc.ir.node import Node
 from tensorc.ir.types import boolean
+from tensorc.ops.reads import looks_up
 from tensorc.ops.scan import choice
-
-CHECKED = frozenset(("gather", "scatter_add", "print"))
-"""Operations that a run checks or shows, wherever they stand."""
 
 _prints = itertools.count()
 
@@ -56,7 +54,8 @@ def _one_of(test: Node, branches: Sequence[Node], made: Sequence[Node]) -> Node:
     Where a branch looks something up, which a call has to check, or prints, both are computed.
     """
     then, other = branches
-    if then.type.shape != other.type.shape or any(n.op.name in CHECKED for n in postorder(branches)):
+    apart = then.type.shape != other.type.shape
+    if apart or any(n.op.name == "print" or looks_up(n) for n in postorder(branches)):
         return _selected(test, then, other)
     inside, taken = captured(branches, made)
     return choice(test, taken, inside[:1], inside[1:])[0]
