@@ -12,13 +12,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import BODY, Graph, postorder, replace_nodes
 from tensorc.ir.node import Node, rebuild
-from tensorc.ops.scan import body_parameter, group_of, loop, result_of, scan
+from tensorc.ops.scan import body_parameter, group_of, loop, loop_with, scan
 from tensorc.passes.batch import Lifted, all_steps, lift
 from tensorc.passes.context import Context
 
 
 def arrange(graph: Graph, context: Context) -> Graph:
     """The graph with its loops brought to what has to be done step by step."""
+    if all(node.op is not scan for node in graph.nodes):
+        return graph
     provenance = dict(graph.provenance)
     graph = _merged(graph)
     needed: dict[object, set[int]] = {}
@@ -74,12 +76,7 @@ def _keeping(node: Node, body: Graph, kept: tuple[Node, ...]) -> Node:
     if outputs == body.outputs and result == node.result:
         return node
     fuller = Graph(BODY, body.params, outputs)
-    return result_of(rebuild_with(node, fuller), result)
-
-
-def rebuild_with(node: Node, body: Graph) -> Node:
-    """The first result of a loop with another body."""
-    return node.op(*node.args, **{**node.attrs, "body": body, "result": 0})  # type: ignore[no-any-return]
+    return loop_with(node, fuller, result)
 
 
 class _Arranged:

@@ -21,7 +21,7 @@ from tensorc.ir.graph import Graph, Location, nested, postorder
 from tensorc.ir.node import OPS, Node, make, rebuild
 from tensorc.ops.gather import NONE, check_inside
 from tensorc.ops.reads import READERS, Read
-from tensorc.ops.scan import scan
+from tensorc.ops.scan import loop_with, scan
 from tensorc.runtime.late import Cut, shorten
 
 Array = np.ndarray[Any, Any]
@@ -92,8 +92,7 @@ def _all_steps(node: Node, values: Sequence[Node]) -> list[Node]:
     """Nodes of a loop's body as further results of the loop."""
     body = node.body
     fuller = replace(body, outputs=(*body.outputs, *values))
-    return [make(scan, *node.args, **{**node.attrs, "body": fuller, "result": i})
-            for i in range(len(body.outputs), len(fuller.outputs))]
+    return [loop_with(node, fuller, i) for i in range(len(body.outputs), len(fuller.outputs))]
 
 
 def _surely_inside(indices: Node, bound: Size) -> bool:

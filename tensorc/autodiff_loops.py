@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from tensorc.ir.graph import Graph, postorder
-from tensorc.ir.node import Node, constant, make
+from tensorc.ir.node import Node, constant
 from tensorc.ops import broadcast, concatenate, reshape, scan, slice, sum
-from tensorc.ops.scan import body_parameter, choice, loop
+from tensorc.ops.scan import body_parameter, choice, loop, loop_with
 
 Differentiate = Callable[[Sequence[Node], Sequence[Node] | None, Sequence[Node]], list[Node | None]]
 
@@ -108,8 +108,7 @@ class _Residuals:
         place = {n: states + i for i, n in enumerate(keeping)}
 
         def all_steps(n: Node) -> Node:
-            attrs = {**node.attrs, "body": fuller, "result": place[n]}
-            return make(node.op, *node.args, **attrs)
+            return loop_with(node, fuller, place[n])
 
         self.rows = [(p, a) for p, a in zip(body.params[:rows], node.args, strict=False) if p in operands]
         self.rows += [(n, all_steps(n)) for n in extra]

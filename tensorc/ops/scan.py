@@ -189,6 +189,6 @@ def group_of(node: Node) -> object:
     return node.op, node.args, *(v for k, v in node.attrs.items() if k != "result")
 
 
-def result_of(node: Node, result: int) -> Node:
-    """Another result of the same loop or choice."""
-    return make(node.op, *node.args, **{**node.attrs, "result": result})
+def loop_with(node: Node, body: Graph, result: int) -> Node:
+    """A result of the loop that runs another body on the same operands, such as one that keeps more of each step."""
+    return make(node.op, *node.args, **{**node.attrs, "body": body, "result": result})
