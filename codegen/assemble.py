@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
-from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.places import External
+from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
-from tensorc.codegen.lower import Lowered, lower
+from tensorc.codegen.loopir import Matmul
+from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.module import Module
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
@@ -54,9 +56,16 @@ class _Assembler:
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
 
-    def program(self, graph: Graph, prefix: str) -> ProgramSpec:
-        """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
+    def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
+        """A planned graph's program.
+
+        Args:
+            prefix: tells its kernels from those of other graphs.
+            lasting: what is the same each time the program is run by the one around it.
+        """
         assert graph.plan is not None
+        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
+        panels = _Panels(externals, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
@@ -67,26 +76,25 @@ class _Assembler:
             for group in step:
                 places = Places(graph, graph.plan.arena + used)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                             for i, body in enumerate(group.bodies)]
-                    steps.append(run_bodies(group, inner, places))
+                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_",
+                                          _lasting(group)) for i, body in enumerate(group.bodies)]
+                    steps.extend(run_bodies(group, inner, places))
                 else:
-                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
+                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places, panels))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
             if any(_tells(group, graph) for group in step):
                 checked = len(steps)
-        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
         return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)))
+                           tuple(dict.fromkeys(scratch)), tuple(panels.packed))
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places) -> list[Launch]:
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
-        return [launch for k in kernels for launch in _launches(k, places, self.module)]
+        return [launch for k in kernels for launch in _launches(k, places, panels, self.module)]
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
@@ -108,11 +116,49 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
-    code = module.add(lowered.kernel)
-    where = tuple(map(places.of, lowered.operands))
+    kernel, operands = lowered.kernel, lowered.operands
+    where = tuple(map(places.of, operands))
+    sizes = tuple(map(dims.symbol, kernel.sizes))
+    if isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting:
+        code = module.add(replace(kernel, lasting=True))
+        pack, *products = code.phases
+        source = where[1]
+        assert isinstance(source, External)
+        packed = panels.add(Packed(pack, len(where) + 1, source.index, sizes, code.workspace or 0))
+        return [Launch(name, (*where, packed), sizes) for name in products]
+    code = module.add(kernel)
     if code.workspace is not None:
         where = (*where, places.more(code.workspace))
-    sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
     return [Launch(name, where, sizes) for name in code.phases]
+
+
+class _Panels:
+    """The operands of products that last from run to run of a program, packed ahead.
+
+    Attributes:
+        lasting: the places of what lasts.
+        packed: one of these for each product.
+    """
+
+    def __init__(self, externals: int, lasting: Container[Place | Scratch]) -> None:
+        self.first = externals
+        self.lasting = lasting
+        self.packed: list[Packed] = []
+
+    def add(self, packed: Packed) -> External:
+        """Where the panels are found."""
+        self.packed.append(packed)
+        return External(self.first + len(self.packed) - 1)
+
+
+def _lasting(group: Group) -> frozenset[Place]:
+    """What all steps of a loop find unchanged: captured values and constants."""
+    if group.kind != "loop":
+        return frozenset()
+    node, (body,) = group.outputs[0], group.bodies
+    assert body.plan is not None
+    captures = range(node.sequences + node.states, len(body.params))
+    return frozenset([*(Place("param", i) for i in captures),
+                      *(Place("constant", i) for i in range(len(body.plan.constants)))])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
 from tensorc.codegen.cpu.places import Arena, External
 from tensorc.codegen.cpu.places import Place as Memory
-from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
+from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -52,14 +52,17 @@ class Places:
         return start
 
 
-def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Loop | Choice:
-    """The step of a program that is a loop or a choice."""
+def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Iterator[Step | Loop | Choice]:
+    """The steps of a program that are a loop or a choice."""
     node = group.outputs[0]
     read = {memory_of(n): places.of(place) for n, place in zip(group.inputs, group.reads, strict=True)}
     operands = [read[memory_of(a)] for a in node.args]
     results = {n.result: places.of(place) for n, place in zip(group.outputs, group.writes, strict=True)}
     if group.kind == "loop":
-        return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0])
+        loop = _loop(node, group.bodies[0], operands, results, programs[0], places)
+        yield _packing(programs[0], loop)
+        yield Loop(loop, programs[0])
+        return
 
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
@@ -68,7 +71,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
-    return Choice(spec, (first, second))
+    yield Choice(spec, (first, second))
 
 
 def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[int, Memory], program: ProgramSpec,
@@ -106,7 +109,16 @@ def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[
     slots += before
     slots += map(Fixed, [*operands[rows + states:], *_constants(body, places)])
     slots += [left[out] for out in body.outputs]
+    slots += [Fixed(places.more(packed.bytes)) for packed in program.packed]
     return LoopSpec(node.length, node.reverse, tuple(slots), places.region(_memory(program)), tuple(copies))
+
+
+def _packing(program: ProgramSpec, spec: LoopSpec) -> Step:
+    """What packs the operands that last through all steps of a loop."""
+    fixed = {i: slot.place for i, slot in enumerate(spec.slots) if isinstance(slot, Fixed)}
+    first = len(spec.slots) - len(program.packed)
+    return tuple(Launch(p.kernel, (fixed[p.source],) * (p.buffers - 1) + (fixed[first + i],), p.sizes)
+                 for i, p in enumerate(program.packed))
 
 
 def _constants(body: Graph, places: Places) -> list[Memory]:

@@ -69,6 +69,24 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Panels of an operand that lasts from one run of a program to the next: made before the first, read in each.
+
+    Attributes:
+        kernel: what makes them; of its `buffers` buffers it reads the operand, and the last holds the panels.
+        source: the external that is the operand.
+        sizes: of the kernel.
+        bytes: of the panels.
+    """
+
+    kernel: str
+    buffers: int
+    source: int
+    sizes: tuple[Size, ...]
+    bytes: Size
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
     """What a program does.
 
@@ -80,6 +98,7 @@ class ProgramSpec:
         arena: bytes of memory that steps share, aligned to 64.
         gate: what the later steps depend on.
         scratch: bytes behind the arena that one step or another needs for itself.
+        packed: panels that the caller makes ahead; each is one more external.
     """
 
     name: str
@@ -89,6 +108,7 @@ class ProgramSpec:
     arena: Size
     gate: Gate | None = None
     scratch: tuple[Size, ...] = ()
+    packed: tuple[Packed, ...] = ()
 
 
 class Loaded:
