@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 
-from tensorc.codegen.bodies import Places, run_bodies
+from tensorc.codegen.bodies import Places, memory, run_choice, run_loop
 from tensorc.codegen.cpu.places import External
 from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.loopir import Matmul
@@ -17,7 +18,7 @@ from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, checked_outputs
+from tensorc.ir.kernels import ROWS, Group, Place, checked_outputs
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
@@ -70,25 +71,43 @@ class _Assembler:
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
         checked = 0
-        for step in graph.plan.steps:
+        for groups in graph.plan.steps:
             used: Size = 0
-            columns: list[list[Launch]] = []
-            for group in step:
+            columns: list[list[Step]] = []
+            for group in groups:
                 places = Places(graph, graph.plan.arena + used)
-                if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_",
-                                          _lasting(group)) for i, body in enumerate(group.bodies)]
-                    steps.extend(run_bodies(group, inner, places))
+                if group.kind == "choice":
+                    branches = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
+                                for i, body in enumerate(group.bodies)]
+                    steps.append(run_choice(group, branches, places))
+                elif group.kind == "loop":
+                    packing, step = self.loop(group, prefix + group.name, places)
+                    if isinstance(step, Loop):
+                        steps += [packing, step]
+                    else:
+                        columns.append([packing, step])
                 else:
-                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places, panels))
+                    named = replace(group, name=prefix + group.name)
+                    columns.append([(each,) for each in self.launches(named, names, places, panels)])
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
-            if any(_tells(group, graph) for group in step):
+            if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
         return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
                            tuple(dict.fromkeys(scratch)), tuple(panels.packed))
+
+    def loop(self, group: Group, name: str, places: Places) -> tuple[Step, Step | Loop]:
+        """What is done before a loop, and the loop: a kernel, where its steps go by rows."""
+        (graph,) = group.bodies
+        sizes = self.sizes if group.batch is None else (*self.sizes, ROWS)
+        body = replace(self.program(graph, f"{name}_", _lasting(group)), sizes=sizes)
+        packing, spec = run_loop(group, body, places)
+        if group.batch is None:
+            return packing, Loop(spec, body)
+        self.module.texts[name] = emit_row_loop(name, spec, body, memory(body), group.batch, self.sizes)
+        return packing, (Launch(name, row_buffers(spec), tuple(map(dims.symbol, self.sizes)), chunks=1),)
 
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
@@ -97,10 +116,10 @@ class _Assembler:
         return [launch for k in kernels for launch in _launches(k, places, panels, self.module)]
 
 
-def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
-    """Steps that take the next launch of every column."""
+def zip_columns(columns: list[list[Step]]) -> Iterator[Step]:
+    """Steps that take the next launches of every column."""
     for i in range(max(map(len, columns), default=0)):
-        yield tuple(c[i] for c in columns if i < len(c))
+        yield tuple(launch for c in columns if i < len(c) for launch in c[i])
 
 
 def _checks(graph: Graph) -> tuple[int, ...]:

@@ -32,11 +32,15 @@ EXPORTS = ("run", "arena_bytes")
 
 @dataclass(frozen=True)
 class Launch:
-    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order."""
+    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order.
+
+    `chunks` is how many for each thread its units are cut into, at most.
+    """
 
     kernel: str
     places: tuple[Place, ...]
     sizes: tuple[Size, ...]
+    chunks: int = launch.CHUNKS_PER_THREAD
 
 
 Step = tuple[Launch, ...]
@@ -229,7 +233,9 @@ def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
 
     for step in steps:
         for position, each in enumerate(step):
-            launches.append(_launch(name, each, kernels[each.kernel], len(words), 0 if position else len(step)))
+            together = 0 if position else len(step)
+            chunks = min(part.chunks for part in step)
+            launches.append(_launch(name, each, kernels[each.kernel], len(words), together, chunks))
             words += [_word(place, values) for place in each.places]
             words += [values[size] for size in each.sizes]
 
@@ -245,9 +251,9 @@ def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
             yield f"@{name}_plan{i} = internal constant %Plan {{ {fields} }}"
 
 
-def _launch(name: str, each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
+def _launch(name: str, each: Launch, kernel: int, first_word: int, launches_of_step: int, chunks: int) -> str:
     words = f"ptr getelementptr (i32, ptr @{name}_words, i64 {first_word})"
-    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
+    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}, i64 {chunks}"
     return f"%Launch {{ ptr @{each.kernel}, {words}, {numbers} }}"
 
 
