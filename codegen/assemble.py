@@ -9,6 +9,7 @@ from tensorc.codegen.bodies import Places, run_bodies
 from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.lower import Lowered, lower
 from tensorc.codegen.module import Module
 from tensorc.codegen.prepare import prepare
@@ -28,12 +29,21 @@ class Assembly:
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
-        text: LLVM IR of the kernels and of `run`.
+        kernels: their LLVM IR.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
-    text: str
+    kernels: str
+
+    @property
+    def text(self) -> str:
+        """LLVM IR of the kernels and of `run`."""
+        return f"{self.kernels}\n{emit_program(self.spec)}"
+
+    def watched(self, watch: Watch) -> str:
+        """The same with every step watched."""
+        return f"{self.kernels}\n{emit_program(self.spec, watch)}"
 
 
 def assemble(graph: Graph, target: Target) -> Assembly:
@@ -42,8 +52,7 @@ def assemble(graph: Graph, target: Target) -> Assembly:
     assembler = _Assembler(target, tuple(sizes))
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
-    text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
-    return Assembly(tuple(assembler.lowered), spec, text)
+    return Assembly(tuple(assembler.lowered), spec, f"{kernels_text}\n{library(kernels_text, target.fma)}")
 
 
 class _Assembler:
@@ -66,12 +75,12 @@ class _Assembler:
             columns: list[list[Launch]] = []
             for group in step:
                 places = Places(graph, graph.plan.arena + used)
+                group = replace(group, name=prefix + group.name)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                             for i, body in enumerate(group.bodies)]
+                    inner = [self.program(body, prefix_of_body(group.name, i)) for i, body in enumerate(group.bodies)]
                     steps.append(run_bodies(group, inner, places))
                 else:
-                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
+                    columns.append(self.launches(group, names, places))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
@@ -87,6 +96,11 @@ class _Assembler:
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         return [launch for k in kernels for launch in _launches(k, places, self.module)]
+
+
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
@@ -115,4 +129,4 @@ def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
     if code.workspace is not None:
         where = (*where, places.more(code.workspace))
     sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
-    return [Launch(name, where, sizes) for name in code.phases]
+    return [Launch(name, where, sizes, lowered.kernel.name) for name in code.phases]
