@@ -11,7 +11,7 @@ from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.lower import Lowered, lower
-from tensorc.codegen.module import Module
+from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -20,6 +20,15 @@ from tensorc.ir.kernels import Group, Place, checked_outputs
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
+
+
+class Kernels(tuple[Work, ...]):
+    """Kernels in the order they run; printed one after another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Assembly:
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     kernels: str
+
+    @property
+    def loops(self) -> Kernels:
+        """The kernels in the loop language."""
+        return Kernels(each.kernel for _, kernels in self.lowered for each in kernels)
 
     @property
     def text(self) -> str:
@@ -96,6 +110,15 @@ class _Assembler:
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         return [launch for k in kernels for launch in _launches(k, places, self.module)]
+
+
+def groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """Every group of a planned graph and of the bodies in it, with its name in the program and the graph it is of."""
+    assert graph.plan is not None
+    for group in graph.plan.groups:
+        yield prefix + group.name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from groups(body, prefix_of_body(prefix + group.name, i))
 
 
 def prefix_of_body(group: str, number: int) -> str:

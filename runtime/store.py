@@ -124,7 +124,7 @@ class Store:
             return
 
         try:
-            self._write(self._path(key), data)
+            self.write(self._path(key), data)
             self._trim()
         except OSError as error:
             self._complain(error)
@@ -132,7 +132,7 @@ class Store:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.program"
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes) -> None:
         """The file, whole or not at all, readable and writable by its owner only."""
         handle, aside = tempfile.mkstemp(prefix="unfinished-", dir=self.folder)
         try:

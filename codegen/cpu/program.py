@@ -16,7 +16,7 @@ The program adds
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu import launch
@@ -125,9 +125,15 @@ def load_program(text: str, spec: ProgramSpec, target: Target, imports: Mapping[
     return load_image(image, imports)
 
 
-def load_image(image: bytes, imports: Mapping[str, int]) -> Loaded:
-    """The program whose object image is `image`.  Raises InternalError if it is damaged."""
-    return Loaded(load(image, EXPORTS, imports))
+def load_image(image: bytes, imports: Mapping[str, int], exports: Sequence[str] = ()) -> Loaded:
+    """The program whose object image is `image`.
+
+    Args:
+        exports: what else the image defines that will be asked for.
+
+    Raises: InternalError if the image is damaged.
+    """
+    return Loaded(load(image, (*EXPORTS, *exports), imports))
 
 
 def emit_program(spec: ProgramSpec, watch: Watch | None = None) -> str:

@@ -7,8 +7,9 @@ A watched program runs the same launches in the same order and calls, round each
 
 where `site` is the number of a Site.  They are imported, or defined in the program by a clock that adds the time up in
 
-    @watch_table    for each site: ticks, runs, and when the present run began
-    @watch_parts    for each launch that runs beside others: ticks of all threads together
+    @watch_table      for each site: ticks, runs, and when the present run began
+    @watch_parts      for each launch that runs beside others: ticks of all threads together
+    i64 @watch_now()  what the clock says
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec, Step
 
 IMPORTS = ("watch_before", "watch_after")
-EXPORTS = ("watch_table", "watch_parts")
+EXPORTS = ("watch_table", "watch_parts", "watch_now")
 
 WORDS = 3
 """Words of a site in the clock's table."""
@@ -54,6 +55,7 @@ class Watch:
 
     def __init__(self, target: Target | None = None) -> None:
         self.sites: list[Site] = []
+        self.exports: tuple[str, ...] = () if target is None else EXPORTS
         self._clock = None if target is None else CLOCKS.get(target.architecture, "llvm.readcyclecounter")
         self._parts: dict[int, range] = {}
         self._wrapped: list[str] = []
@@ -91,6 +93,11 @@ CLOCK = """
 @watch_table = global [SITES x { i64, i64, i64 }] zeroinitializer, align 64
 
 declare i64 @COUNTER()
+
+define i64 @watch_now() {
+  %now = call i64 @COUNTER()
+  ret i64 %now
+}
 
 define internal void @watch_before(i64 %site, ptr %externals, ptr %sizes, ptr %arena) {
   %now_place = getelementptr { i64, i64, i64 }, ptr @watch_table, i64 %site, i32 2
