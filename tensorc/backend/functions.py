@@ -94,9 +94,10 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
             for are added.  Outputs see the variables as they were before the call, except for reads made in
             `K.control_dependencies` and outputs that Keras flags `_is_metric`.
         name: what dumps call it.
-        passes: the compiler's pipeline, in place of the default one.
+        passes: what joins the compiler's passes: a rewrite, a graph pass, the name of one that is registered or
+            installed, or a list of such; or a whole Pipeline in place of the default one.
 
-    Raises: ArgumentError for an unknown keyword, a placeholder that is missing among the inputs, or two
+    Raises: ArgumentError for an unknown keyword or pass, a placeholder that is missing among the inputs, or two
         different plain updates of one variable.
     """
     unknown = sorted(kwargs.keys() - set(OPTIONS))
