@@ -54,7 +54,9 @@ class Step:
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
         """The graph after the pass."""
-        return self.run(graph if self.descends else with_bodies(graph, lambda body: self(body, context)), context)
+        if not self.descends:
+            graph = with_bodies(graph, lambda body: self(body, context), context.rebuilt)
+        return self.run(graph, context)
 
 
 class Pipeline:
@@ -102,22 +104,22 @@ class Pipeline:
 
     def after(self, name: str, *passes: Pass | Rewrite | Step) -> Pipeline:
         """With passes following the one called `name`; rewrites given side by side make one sweep."""
-        at = self._index(name) + 1
+        at = self.index(name) + 1
         return Pipeline(*self.steps[:at], *_steps(passes), *self.steps[at:])
 
     def before(self, name: str, *passes: Pass | Rewrite | Step) -> Pipeline:
         """With passes ahead of the one called `name`."""
-        at = self._index(name)
+        at = self.index(name)
         return Pipeline(*self.steps[:at], *_steps(passes), *self.steps[at:])
 
     def without(self, *names: str) -> Pipeline:
         """Without the passes called so."""
-        left_out = {self._index(name) for name in names}
+        left_out = {self.index(name) for name in names}
         return Pipeline(*(step for i, step in enumerate(self.steps) if i not in left_out))
 
     def replace(self, name: str, *passes: Pass | Rewrite | Step) -> Pipeline:
         """With other passes in the place of one; a single one takes over its name."""
-        at = self._index(name)
+        at = self.index(name)
         steps = _steps(passes)
         if len(steps) == 1 and not isinstance(passes[0], Step):
             steps = (Step(name, steps[0].run),)
@@ -125,9 +127,10 @@ class Pipeline:
 
     def up_to(self, name: str) -> Pipeline:
         """The passes up to and with the one called `name`."""
-        return Pipeline(*self.steps[:self._index(name) + 1])
+        return Pipeline(*self.steps[:self.index(name) + 1])
 
-    def _index(self, name: str) -> int:
+    def index(self, name: str) -> int:
+        """The place of the pass called `name`.  Raises ArgumentError."""
         if name not in self.names:
             raise ArgumentError(_unknown(name, self.names))
         return self.names.index(name)

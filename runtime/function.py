@@ -48,6 +48,7 @@ class Function:
         updates: (variable, new value) pairs, committed together after all values are computed.
         cells, streams: the memory of every variable and the stream of every random key that is reachable.
         defaults: values of inputs that the caller may leave out.
+        where: the user's line that made it.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
         a result whose length only a run can tell; ShapeError for sizes that contradict each other.
@@ -57,8 +58,9 @@ class Function:
                  updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
-                 passes: Pipeline | None = None) -> None:
+                 passes: Pipeline | None = None, where: Location | None = None) -> None:
         self.name = name
+        self.where = where
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
         self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})
