@@ -38,10 +38,14 @@ class Assembly:
     functions: Mapping[str, tuple[str, ...]]
 
 
-def assemble(graph: Graph, target: Target) -> Assembly:
-    """The program of a graph that fusion and buffer planning have been through."""
+def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
+    """The program of a graph that fusion and buffer planning have been through.
+
+    Args:
+        marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
+    """
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes))
+    assembler = _Assembler(target, tuple(sizes), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
@@ -51,8 +55,8 @@ def assemble(graph: Graph, target: Target) -> Assembly:
 class _Assembler:
     """The programs of a graph and of the bodies in it, and the text of their kernels."""
 
-    def __init__(self, target: Target, sizes: tuple[str, ...]) -> None:
-        self.module = Module(target)
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        self.module = Module(target, marks)
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
         self.functions: dict[str, tuple[str, ...]] = {}
