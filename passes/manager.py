@@ -76,7 +76,9 @@ class Step:
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
         """The graph after the pass."""
-        return self.run(graph if self.descends else with_bodies(graph, lambda body: self(body, context)), context)
+        if not self.descends:
+            graph = with_bodies(graph, lambda body: self(body, context), context.rebuilt)
+        return self.run(graph, context)
 
 
 class Pipeline:
@@ -130,12 +132,12 @@ class Pipeline:
 
     def after(self, name: str, *passes: Pass | Rewrite | Step) -> Pipeline:
         """With passes following the one called `name`; rewrites given side by side make one sweep."""
-        at = self._index(name) + 1
+        at = self.index(name) + 1
         return Pipeline(*self.steps[:at], *steps_of(passes), *self.steps[at:])
 
     def before(self, name: str, *passes: Pass | Rewrite | Step) -> Pipeline:
         """With passes ahead of the one called `name`."""
-        at = self._index(name)
+        at = self.index(name)
         return Pipeline(*self.steps[:at], *steps_of(passes), *self.steps[at:])
 
     def without(self, *names: str) -> Pipeline:
@@ -156,7 +158,7 @@ class Pipeline:
                 raise ArgumentError(f"{name} is a rule: only rules take its place")
             return Pipeline(*(_with_rules(step, [r for rule in _rules(step) for r in
                                                  (new if rule.name == name else [rule])]) for step in self.steps))
-        at = self._index(name)
+        at = self.index(name)
         steps = steps_of(passes)
         if len(steps) == 1 and not isinstance(passes[0], Step):
             steps = (replace(steps[0], name=name),)
@@ -197,7 +199,7 @@ class Pipeline:
             return self.before(name, *items)
         if how == "after":
             return self.after(name, *items)
-        step = self.steps[self._index(name)]
+        step = self.steps[self.index(name)]
         if not _rules(step) or not all(isinstance(item, Rewrite) for item in items):
             raise ArgumentError(f"{_called(items[0])}: its place is {place!r}, but only rewrites join a pass, "
                                 f"and only one of rewrites")
@@ -205,9 +207,10 @@ class Pipeline:
 
     def up_to(self, name: str) -> Pipeline:
         """The passes up to and with the one called `name`."""
-        return Pipeline(*self.steps[:self._index(name) + 1])
+        return Pipeline(*self.steps[:self.index(name) + 1])
 
-    def _index(self, name: str) -> int:
+    def index(self, name: str) -> int:
+        """The place of the pass called `name`.  Raises ArgumentError."""
         if name not in self.names:
             raise ArgumentError(unknown(name, self.names))
         return self.names.index(name)

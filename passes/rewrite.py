@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,18 @@ class No:
 
 @dataclass(frozen=True)
 class Fired:
-    """A rewrite that took place."""
+    """A rewrite that took place; `made` are the nodes that its `build` asked for."""
 
     rule: str
+    before: Node
+    after: Node
+    made: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The same operation, on what its operands have become."""
+
     before: Node
     after: Node
 

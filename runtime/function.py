@@ -50,6 +50,7 @@ class Function:
         cells, streams: the memory of every variable and the stream of every random key that is reachable.
         defaults: values of inputs that the caller may leave out.
         passes: a pipeline, or passes that join the default one, as `tensorc.passes.choice.chosen` takes them.
+        where: the user's line that made it.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
         a result whose length only a run can tell; ShapeError for sizes that contradict each other.
@@ -59,8 +60,9 @@ class Function:
                  updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
-                 passes: Any = None) -> None:
+                 passes: Any = None, where: Location | None = None) -> None:
         self.name = name
+        self.where = where
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
         self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})

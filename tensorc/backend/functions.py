@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
-from tensorc.backend.provenance import provenance, public
+from tensorc.backend.provenance import origin_here, provenance, public
 from tensorc.backend.sparse import SparseTensor, dense_node
 from tensorc.backend.sparse_leaves import SparseLeaf, SparseVariable
 from tensorc.backend.sparse_leaves import cells as sparse_cells
@@ -50,7 +50,7 @@ class Function:
             cells={n: cells[n] for n in graph.leaves if n in cells},
             streams={n: streams[n] for n in graph.leaves if n in streams},
             defaults={n: defaults[n] for n in graph.leaves if n in defaults},
-            provenance=graph.provenance, passes=passes,
+            provenance=graph.provenance, passes=passes, where=origin_here("K.function", ()).location,
         )
 
     def __call__(self, inputs: Any = ()) -> Any:
