@@ -21,7 +21,10 @@ from tensorc.codegen.cpu.peak import multiply_adds, operations
 from tensorc.codegen.cpu.places import External
 from tensorc.codegen.cpu.program import Launch, ProgramSpec, load_program
 from tensorc.codegen.cpu.target import Target
-from tensorc.ir.types import DType, f32, f64
+from tensorc.ir import dims
+from tensorc.ir.types import DType, TensorType, f32, f64
+from tensorc.ops.elementwise import neg
+from tensorc.ops.source import parameter
 from tensorc.runtime import store, threads
 from tensorc.runtime.timing import Stopwatch
 
@@ -111,11 +114,10 @@ def measure() -> Limits:
 
 def _copy(moved: int) -> tuple[int, float]:
     """(bytes, bytes a second) of a kernel that negates float32."""
-    from tensorc.ir.parse import parse
     from tensorc.runtime.function import Function
 
-    graph, = parse("graph copy(x: f32[n])\n  %0: f32[n] = neg(x)\n  return %0\n")
-    watch = Stopwatch(Function("copy", graph.params, graph.outputs).apart([np.zeros(moved // 8, np.float32)]), None)
+    x = parameter(name="x", role="input", uid=0, type=TensorType(f32, (dims.symbol("n"),)))
+    watch = Stopwatch(Function("copy", [x], [neg(x)]).apart([np.zeros(moved // 8, np.float32)]), None)
     watch.run()
     taken = min(watch.run().ticks["k0"] for _ in range(ROUNDS))
     return moved, moved * watch.second() / taken
