@@ -62,8 +62,10 @@ def _of_loops(kernel: ir.Kernel, sizes: Mapping[str, int]) -> Cost:
         touched[key] = touched.get(key, 0) + trips.through(around)
 
     moved = 0
-    for (name, _), times in touched.items():
+    for (name, stored), times in touched.items():
         buffer = kernel.buffer(name)
+        if buffer.role == "out" and not stored:  # what it has just written itself
+            continue
         whole = dims.evaluate(dims.product(buffer.shape), sizes)
         moved += int(min(whole, times)) * buffer.dtype.size
 

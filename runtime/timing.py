@@ -45,6 +45,7 @@ class Stopwatch:
         self._table = self._words("watch_table", WORDS * len(self.program.watch.sites)).reshape(-1, WORDS)
         self._parts = self._words("watch_parts", sum(len(site.parts) for site in self.program.watch.sites))
         self._now = self.program.native.library.function("watch_now", ctypes.c_int64)
+        self._made = time.perf_counter(), self._now()
 
     def run(self) -> Timing:
         """One run, from the state that the call finds.  Raises what a call raises."""
@@ -66,11 +67,10 @@ class Stopwatch:
         return Timing(ticks, calls)
 
     def second(self) -> float:
-        """Ticks of a second, found in a tenth of one."""
-        start, first = time.perf_counter(), self._now()
-        time.sleep(0.1)
-        end, last = time.perf_counter(), self._now()
-        return float(last - first) / (end - start)
+        """Ticks of a second, from all the time that this has been here, and a twentieth of a second at least."""
+        time.sleep(max(0.0, self._made[0] + 0.05 - time.perf_counter()))
+        seconds, ticks = time.perf_counter() - self._made[0], self._now() - self._made[1]
+        return float(ticks) / seconds
 
     def _shares(self, parts: range) -> list[float]:
         """What each of some launches has of their time."""
