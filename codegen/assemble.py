@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
@@ -29,30 +29,37 @@ class Assembly:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
         text: LLVM IR of the kernels and of `run`.
+        functions: for each kernel, by name, the functions of the text that run it, one after another.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     text: str
+    functions: Mapping[str, tuple[str, ...]]
 
 
-def assemble(graph: Graph, target: Target) -> Assembly:
-    """The program of a graph that fusion and buffer planning have been through."""
+def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
+    """The program of a graph that fusion and buffer planning have been through.
+
+    Args:
+        marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
+    """
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes))
+    assembler = _Assembler(target, tuple(sizes), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
-    return Assembly(tuple(assembler.lowered), spec, text)
+    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
 class _Assembler:
     """The programs of a graph and of the bodies in it, and the text of their kernels."""
 
-    def __init__(self, target: Target, sizes: tuple[str, ...]) -> None:
-        self.module = Module(target)
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        self.module = Module(target, marks)
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
+        self.functions: dict[str, tuple[str, ...]] = {}
 
     def program(self, graph: Graph, prefix: str) -> ProgramSpec:
         """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
@@ -86,7 +93,12 @@ class _Assembler:
         """The launches of one group's kernels, in order."""
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
-        return [launch for k in kernels for launch in _launches(k, places, self.module)]
+        launches: list[Launch] = []
+        for each in kernels:
+            launched = _launches(each, places, self.module)
+            self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
+            launches += launched
+        return launches
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:

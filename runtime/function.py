@@ -18,6 +18,7 @@ from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
+from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
@@ -48,6 +49,8 @@ class Function:
         updates: (variable, new value) pairs, committed together after all values are computed.
         cells, streams: the memory of every variable and the stream of every random key that is reachable.
         defaults: values of inputs that the caller may leave out.
+        passes: a pipeline, or passes that join the default one, as `tensorc.passes.choice.chosen` takes them.
+        where: the user's line that made it.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
         a result whose length only a run can tell; ShapeError for sizes that contradict each other.
@@ -57,15 +60,16 @@ class Function:
                  updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
-                 passes: Pipeline | None = None) -> None:
+                 passes: Any = None, where: Location | None = None) -> None:
         self.name = name
+        self.where = where
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
         self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
-        self._passes = passes
+        self._passes = chosen(passes)
         self._closings: dict[Known, Closed] = {}
         self._variants: dict[Known, Binding] = {}
         self._usual: Binding | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
-from tensorc.backend.provenance import provenance, public
+from tensorc.backend.provenance import origin_here, provenance, public
 from tensorc.backend.sparse import SparseTensor, dense_node
 from tensorc.backend.sparse_leaves import SparseLeaf, SparseVariable
 from tensorc.backend.sparse_leaves import cells as sparse_cells
@@ -50,7 +50,7 @@ class Function:
             cells={n: cells[n] for n in graph.leaves if n in cells},
             streams={n: streams[n] for n in graph.leaves if n in streams},
             defaults={n: defaults[n] for n in graph.leaves if n in defaults},
-            provenance=graph.provenance, passes=passes,
+            provenance=graph.provenance, passes=passes, where=origin_here("K.function", ()).location,
         )
 
     def __call__(self, inputs: Any = ()) -> Any:
@@ -94,9 +94,10 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
             for are added.  Outputs see the variables as they were before the call, except for reads made in
             `K.control_dependencies` and outputs that Keras flags `_is_metric`.
         name: what dumps call it.
-        passes: the compiler's pipeline, in place of the default one.
+        passes: what joins the compiler's passes: a rewrite, a graph pass, the name of one that is registered or
+            installed, or a list of such; or a whole Pipeline in place of the default one.
 
-    Raises: ArgumentError for an unknown keyword, a placeholder that is missing among the inputs, or two
+    Raises: ArgumentError for an unknown keyword or pass, a placeholder that is missing among the inputs, or two
         different plain updates of one variable.
     """
     unknown = sorted(kwargs.keys() - set(OPTIONS))
