@@ -249,6 +249,15 @@ class TestSwitch:
             np.testing.assert_allclose(got[0], want, rtol=1e-12)
             np.testing.assert_allclose(got[1], gradient, rtol=1e-12)
 
+    def test_a_branch_holds_what_its_function_made_and_no_more(self):
+        """Not what came before it and happens to use the same number, or the same operation on the same value."""
+        c, x = K.placeholder(shape=(), dtype="bool"), K.placeholder(shape=(2, 2))
+        before = K.tanh(K.relu(x, max_value=6.0)) + 3.0
+        chosen = K.switch(c, lambda: K.relu(x, max_value=6.0) * before + 3.0, lambda: before)
+        inner = [node for node in K.function([c, x], [chosen]).compiled.graph.nodes if node.op.name == "cond"]
+        assert [node.op.name for node in inner[0].then.nodes].count("tanh") == 0
+        assert [node.op.name for node in inner[0].otherwise.nodes] == ["parameter"]
+
     def test_nothing_of_the_other_branch_reaches_the_gradient(self):
         x = K.placeholder(shape=(None,))
         chosen = K.switch(K.greater(K.sum(x), 100.0), lambda: K.sqrt(x), lambda: x * 2.0)
