@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+import functools
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tensorc.codegen.bodies import Places, memory, run_choice, run_loop
+from tensorc.codegen.bodies import Places, run_bodies
 from tensorc.codegen.cpu.places import External
 from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
-from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.loopir import Matmul
 from tensorc.codegen.lower import Lowered, Scratch, lower
-from tensorc.codegen.module import Module
+from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -24,6 +25,15 @@ from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
 
 
+class KernelList(tuple[Work, ...]):
+    """Kernels in the order they run; printed one after another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
 @dataclass(frozen=True)
 class Assembly:
     """All of a program but its machine code.
@@ -31,31 +41,52 @@ class Assembly:
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
-        text: LLVM IR of the kernels and of `run`.
+        kernels: LLVM IR of the kernels.
+        functions: for each kernel, by name, the functions of the text that run it, one after another.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
-    text: str
+    kernels: str
+    functions: Mapping[str, tuple[str, ...]]
+
+    @property
+    def loops(self) -> KernelList:
+        """The kernels in the loop language."""
+        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
+
+    @functools.cached_property
+    def text(self) -> str:
+        """LLVM IR of the kernels and of `run`."""
+        return f"{self.kernels}\n{emit_program(self.spec)}"
+
+    def watched(self, watch: Watch) -> str:
+        """The same with every step watched."""
+        return f"{self.kernels}\n{emit_program(self.spec, watch)}"
 
 
-def assemble(graph: Graph, target: Target) -> Assembly:
-    """The program of a graph that fusion and buffer planning have been through."""
+def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
+    """The program of a graph that fusion and buffer planning have been through.
+
+    Args:
+        marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
+    """
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes))
+    assembler = _Assembler(target, tuple(sizes), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
-    text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
-    return Assembly(tuple(assembler.lowered), spec, text)
+    text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
+    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
 class _Assembler:
     """The programs of a graph and of the bodies in it, and the text of their kernels."""
 
-    def __init__(self, target: Target, sizes: tuple[str, ...]) -> None:
-        self.module = Module(target)
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        self.module = Module(target, marks)
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
+        self.functions: dict[str, tuple[str, ...]] = {}
 
     def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
         """A planned graph's program.
@@ -73,22 +104,14 @@ class _Assembler:
         checked = 0
         for groups in graph.plan.steps:
             used: Size = 0
-            columns: list[list[Step]] = []
+            columns: list[list[Launch]] = []
             for group in groups:
                 places = Places(graph, graph.plan.arena + used)
-                if group.kind == "choice":
-                    branches = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                                for i, body in enumerate(group.bodies)]
-                    steps.append(run_choice(group, branches, places))
-                elif group.kind == "loop":
-                    packing, step = self.loop(group, prefix + group.name, places)
-                    if isinstance(step, Loop):
-                        steps += [packing, step]
-                    else:
-                        columns.append([packing, step])
+                group = replace(group, name=prefix + group.name)
+                if group.bodies:
+                    steps += run_bodies(group, [self.body(group, i) for i in range(len(group.bodies))], places)
                 else:
-                    named = replace(group, name=prefix + group.name)
-                    columns.append([(each,) for each in self.launches(named, names, places, panels)])
+                    columns.append(self.launches(group, names, places, panels))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
@@ -98,28 +121,42 @@ class _Assembler:
         return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
                            tuple(dict.fromkeys(scratch)), tuple(panels.packed))
 
-    def loop(self, group: Group, name: str, places: Places) -> tuple[Step, Step | Loop]:
-        """What is done before a loop, and the loop: a kernel, where its steps go by rows."""
-        (graph,) = group.bodies
+    def body(self, group: Group, number: int) -> ProgramSpec:
+        """The program of a loop's body, or of a branch of a choice."""
         sizes = self.sizes if group.batch is None else (*self.sizes, ROWS)
-        body = replace(self.program(graph, f"{name}_", _lasting(group)), sizes=sizes)
-        packing, spec = run_loop(group, body, places)
-        if group.batch is None:
-            return packing, Loop(spec, body)
-        self.module.texts[name] = emit_row_loop(name, spec, body, memory(body), group.batch, self.sizes)
-        return packing, (Launch(name, row_buffers(spec), tuple(map(dims.symbol, self.sizes)), chunks=1),)
+        program = self.program(group.bodies[number], prefix_of_body(group.name, number), _lasting(group))
+        return replace(program, sizes=sizes)
 
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
-        return [launch for k in kernels for launch in _launches(k, places, panels, self.module)]
+        launches: list[Launch] = []
+        for each in kernels:
+            launched = _launches(each, places, panels, self.module)
+            self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
+            launches += launched
+        return launches
 
 
-def zip_columns(columns: list[list[Step]]) -> Iterator[Step]:
-    """Steps that take the next launches of every column."""
+def groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """Every group of a planned graph and of the bodies in it, with its name in the program and the graph it is of."""
+    assert graph.plan is not None
+    for group in graph.plan.groups:
+        yield prefix + group.name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from groups(body, prefix_of_body(prefix + group.name, i))
+
+
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
+
+
+def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
+    """Steps that take the next launch of every column."""
     for i in range(max(map(len, columns), default=0)):
-        yield tuple(launch for c in columns if i < len(c) for launch in c[i])
+        yield tuple(c[i] for c in columns if i < len(c))
 
 
 def _checks(graph: Graph) -> tuple[int, ...]:
@@ -140,17 +177,15 @@ def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module)
     kernel, operands = lowered.kernel, lowered.operands
     where = tuple(map(places.of, operands))
     sizes = tuple(map(dims.symbol, kernel.sizes))
-    if isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting:
-        code = module.add(replace(kernel, lasting=True))
-        pack, *products = code.phases
-        source = where[1]
-        assert isinstance(source, External)
-        packed = panels.add(Packed(pack, len(where) + 1, source.index, sizes, code.workspace or 0))
-        return [Launch(name, (*where, packed), sizes) for name in products]
-    code = module.add(kernel)
-    if code.workspace is not None:
+    lasts = isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting
+    code = module.add(replace(kernel, lasting=True) if isinstance(kernel, Matmul) and lasts else kernel)
+    phases = code.phases
+    if lasts:
+        where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
+        phases = phases[1:]
+    elif code.workspace is not None:
         where = (*where, places.more(code.workspace))
-    return [Launch(name, where, sizes) for name in code.phases]
+    return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 
 class _Panels:
@@ -166,9 +201,11 @@ class _Panels:
         self.lasting = lasting
         self.packed: list[Packed] = []
 
-    def add(self, packed: Packed) -> External:
-        """Where the panels are found."""
-        self.packed.append(packed)
+    def add(self, packing: Launch, bytes: Size) -> External:
+        """Where the panels are found that a launch makes from the second of its places."""
+        source = packing.places[1]
+        assert isinstance(source, External)
+        self.packed.append(Packed(packing, source, bytes))
         return External(self.first + len(self.packed) - 1)
 
 

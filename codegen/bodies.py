@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
+from tensorc.codegen.cpu.loops import Batch, Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
 from tensorc.codegen.cpu.places import Arena, External, Part, Within
 from tensorc.codegen.cpu.places import Place as Memory
-from tensorc.codegen.cpu.program import Choice, Launch, ProgramSpec, Step
+from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
 from tensorc.codegen.cpu.row_loops import row_arena
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
@@ -53,28 +54,34 @@ class Places:
         return start
 
 
-def run_loop(group: Group, program: ProgramSpec, places: Places) -> tuple[Step, LoopSpec]:
-    """What packs the operands of products that last through all steps of a loop, and the loop after that."""
-    spec = _Loop(group, program, places).spec()
-    fixed = {i: _base(slot.place) for i, slot in enumerate(spec.slots) if isinstance(slot, Fixed)}
-    first = len(spec.slots) - len(program.packed)
-    packing = [Launch(p.kernel, (fixed[p.source],) * (p.buffers - 1) + (fixed[first + i],),
-                      tuple(_of_all(size, group.batch) for size in p.sizes)) for i, p in enumerate(program.packed)]
-    return tuple(packing), spec
-
-
-def run_choice(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Choice:
-    """The step of a program that is a choice."""
+def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Iterator[Step | Loop | Choice]:
+    """The steps of a program that are a loop, after what packs operands that last through it, or a choice."""
+    if group.kind == "loop":
+        (program,) = programs
+        batch = None if group.batch is None else Batch(group.batch, _memory(program))
+        loop = _Loop(group, program, batch, places).spec()
+        yield tuple(_packing(program, loop, batch))
+        yield Loop(loop, program, group.name, batch)
+        return
     node = group.outputs[0]
     operands, results = _operands(group, places), _results(group, places)
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
                 for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
-    arenas = [places.region(memory(program)) for program in programs]
+    arenas = [places.region(_memory(program)) for program in programs]
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
-    return Choice(spec, (first, second))
+    yield Choice(spec, (first, second), group.name)
+
+
+def _packing(program: ProgramSpec, spec: LoopSpec, batch: Batch | None) -> Iterator[Launch]:
+    """What makes the panels of a loop's body."""
+    fixed = {i: _base(slot.place) for i, slot in enumerate(spec.slots) if isinstance(slot, Fixed)}
+    for i, packed in enumerate(program.packed, len(spec.slots) - len(program.packed)):
+        source = fixed[packed.source.index]
+        sizes = tuple(_of_all(size, batch) for size in packed.launch.sizes)
+        yield replace(packed.launch, places=(*(source for _ in packed.launch.places), fixed[i]), sizes=sizes)
 
 
 def _operands(group: Group, places: Places) -> list[Memory]:
@@ -92,10 +99,10 @@ class _Loop:
     A state that is also kept of every step has no place of its own: it is read in the row of the step before.
     """
 
-    def __init__(self, group: Group, program: ProgramSpec, places: Places) -> None:
+    def __init__(self, group: Group, program: ProgramSpec, batch: Batch | None, places: Places) -> None:
         self.node = group.outputs[0]
         self.body = group.bodies[0]
-        self.batch = group.batch
+        self.batch = batch
         self.program, self.places = program, places
         self.operands, self.results = _operands(group, places), _results(group, places)
         whole: Graph = self.node.body
@@ -147,14 +154,13 @@ class _Loop:
         slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
         slots += [left[out] for out in dict.fromkeys(outputs)]
         slots += [Fixed(places.more(_of_all(packed.bytes, self.batch))) for packed in self.program.packed]
-        needed = memory(self.program)
-        arena = places.region(needed if self.batch is None else row_arena(self.batch, needed))
+        arena = places.region(_memory(self.program) if self.batch is None else row_arena(self.batch))
         return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies))
 
 
-def _of_all(size: Size, batch: Size | None) -> Size:
+def _of_all(size: Size, batch: Batch | None) -> Size:
     """A size for the whole batch where it is one for some rows."""
-    return size if batch is None else dims.substitute(size, {ROWS: batch})
+    return size if batch is None else dims.substitute(size, {ROWS: batch.rows})
 
 
 def _base(part: Part) -> Memory:
@@ -182,7 +188,7 @@ def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
         first.setdefault(out, place)
 
 
-def memory(program: ProgramSpec) -> Size:
+def _memory(program: ProgramSpec) -> Size:
     """Bytes that one run of a program needs besides its externals.
 
     The largest scratch; the sum of many, since a maximum of many sizes is nested too deeply.

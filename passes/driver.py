@@ -79,6 +79,7 @@ class _Settling:
 
     def __init__(self, graph: Graph, table: Table, context: Context, marks: Marks) -> None:
         self.context = context
+        self.trace = context.trace
         self.marks = marks
         self.table = table
         self.provenance: dict[Node, tuple[Location, ...]] = dict(graph.provenance)
@@ -87,6 +88,7 @@ class _Settling:
         self.rule: dict[Node, str] = {}
         self.path: dict[Node, None] = {}
         self.fuel = 1000 + 100 * len(graph.nodes)
+        self.asked = [rule for rule in table.rules if context.asks(rule.name)]
 
     def settle(self, root: Node) -> Node:
         """What `root` is in the end."""
@@ -124,6 +126,8 @@ class _Settling:
         new = rebuild(node, [self.settled[a] for a in node.args])
         if new is node:
             new = self._rewritten(node)
+        else:
+            self.context.rebuilt(node, new)
         if new is node:
             self._settle(node, node)
             return
@@ -132,16 +136,15 @@ class _Settling:
 
     def _rewritten(self, node: Node) -> Node:
         """The node after the first rule that applies, or itself."""
-        trace = self.context.trace
         for rule, patterns in self.table.candidates(node):
             for binding in (b for p in patterns for b in matches(p, node)):
                 new = self._apply(rule, node, binding)
                 if isinstance(new, Node):
                     return new
-                if trace is not None:
-                    trace.append(Missed(rule.name, node, new.reason, whole(rule)))
-        if trace is not None:
-            trace.extend(miss for rule in self.table.rules if (miss := near_miss(rule, node)))
+                if self.trace is not None and self.context.asks(rule.name):
+                    self.trace.append(Missed(rule.name, node, new.reason, whole(rule)))
+        if self.trace is not None:
+            self.trace.extend(miss for rule in self.asked if (miss := near_miss(rule, node)))
         return node
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
@@ -162,8 +165,8 @@ class _Settling:
         self._inherit(made, node)
         self.rule[node] = rule.name
         self.context.firings[rule.name] += 1
-        if self.context.trace is not None:
-            self.context.trace.append(Fired(rule.name, node, new))
+        if self.trace is not None:
+            self.trace.append(Fired(rule.name, node, new, tuple(made)))
         self.fuel -= 1
         if self.fuel < 0:
             self._refuse("do not settle", list(self.rule.values())[-2:], node)

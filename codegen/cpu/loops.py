@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tensorc.codegen.cpu.places import Arena, External, Part, Place, Within
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.ir.dims import Size
+from tensorc.ir.kernels import ROWS
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ Slot = Fixed | Row | Turns | Before
 class Copy:
     """`count` bytes to be moved when all steps are done.
 
-    Of a state, its last value where that was kept in rows, and its first one where there was no step.
+    Of a state, its last value where that was left elsewhere, and its first one where there was no step.
     """
 
     destination: Part
@@ -90,12 +91,30 @@ class ChoiceSpec:
     copies: tuple[tuple[Copy, ...], tuple[Copy, ...]]
 
 
-def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> Iterator[str]:
-    """The function `name(externals, sizes, arena)` that calls the function `body` in each step."""
+@dataclass(frozen=True)
+class Batch:
+    """The rows that threads may share in a loop, whose body is a program for ROWS of them.
+
+    Attributes:
+        rows: how many there are.
+        memory: bytes of the body's arena, for ROWS rows.
+    """
+
+    rows: Size
+    memory: Size
+
+
+def emit_loop(name: str, spec: LoopSpec, body: str, batch: Batch | None, symbols: Sequence[str]) -> Iterator[str]:
+    """The function `name(externals, sizes, arena)` that calls the function `body` in each step, for all rows."""
     writer = Writer(symbols)
+    sizes = "%sizes"
+    if batch is not None:
+        writer.known[ROWS] = writer.sizes.value(batch.rows)
+        sizes = "%body_sizes"
+        writer.table(sizes, "i64", list(writer.known.values()))
     yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
     yield "entry:"
-    yield from steps(spec, body, writer, "%sizes", writer.pointer(Arena(spec.arena)))
+    yield from steps(spec, body, writer, sizes, writer.pointer(Arena(spec.arena)))
     yield "}"
 
 
@@ -142,6 +161,8 @@ def steps(spec: LoopSpec, body: str, writer: Writer, sizes: str, arena: str) -> 
                 yield f"  %done{i}_offset = mul i64 {place}, {strides[left]}"
                 yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(left.place)}, i64 %done{i}_offset"
                 yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
+            case Before(_, Turns(final)) if final != copy.destination:
+                yield _copied(writer.pointer(copy.destination), writer.pointer(final), count)
             case External() | Arena() | Within() as source:
                 yield _copied(writer.pointer(copy.destination), writer.pointer(source), count)
     yield "  ret void"
@@ -212,6 +233,13 @@ class Writer:
         self.first_row = "0"
         self._index = {place: i for i, place in enumerate(buffers)}
         self._pointers: dict[Part, str] = {}
+
+    def table(self, name: str, kind: str, values: Sequence[str]) -> None:
+        """An array of values on the stack."""
+        self.lines.append(f"  {name} = alloca [{max(1, len(values))} x {kind}], align 8")
+        for i, value in enumerate(values):
+            self.lines.append(f"  {name}.{i} = getelementptr {kind}, ptr {name}, i64 {i}")
+            self.lines.append(f"  store {kind} {value}, ptr {name}.{i}, align 8")
 
     def pointers(self, slot: Slot) -> None:
         """Makes the pointers that a slot is made of."""

@@ -6,14 +6,17 @@ one after the other: nobody waits for anybody between steps, and what a step lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from tensorc.codegen.cpu.loops import LoopSpec, Writer, parts_of, steps
+from tensorc.codegen.cpu.loops import Batch, LoopSpec, Writer, parts_of, steps
 from tensorc.codegen.cpu.places import Arena, Place, Within
-from tensorc.codegen.cpu.program import Launch, ProgramSpec
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.kernels import ROWS
+
+if TYPE_CHECKING:
+    from tensorc.codegen.cpu.program import Launch
 
 UNIT = 4
 """Rows that are a unit of work."""
@@ -25,40 +28,40 @@ def row_buffers(spec: LoopSpec) -> tuple[Place, ...]:
     return *dict.fromkeys(part.base if isinstance(part, Within) else part for part in parts), Arena(spec.arena)
 
 
-def row_arena(batch: Size, body: Size) -> Size:
-    """Bytes of memory for as many rows as `batch`, where the body takes `body`, which depends on ROWS."""
-    return dims.ceildiv(batch, UNIT) * _unit_arena(body)
+def row_arena(batch: Batch) -> Size:
+    """Bytes of memory that a loop needs for all its rows."""
+    return dims.ceildiv(batch.rows, UNIT) * _unit_arena(batch.memory)
 
 
 def _unit_arena(body: Size) -> Size:
     return dims.ceildiv(dims.substitute(body, {ROWS: UNIT}), 64) * 64
 
 
-def emit_row_loop(name: str, spec: LoopSpec, body: ProgramSpec, memory: Size, batch: Size,
-                  symbols: Sequence[str]) -> str:
+def emit_row_loop(name: str, spec: LoopSpec, body: Sequence[Launch], batch: Batch,
+                  symbols: Sequence[str]) -> Iterator[str]:
     """The kernel `name`, with what tells its units and work.
 
     Args:
-        body: what a step is, for ROWS rows.
-        memory: bytes that it needs of these.
-        batch: how many rows there are.
+        body: what a step runs, in order.
         symbols: the sizes of the kernel.
     """
-    return "\n".join([*_kernel(name, spec, memory, batch, symbols), *_step(f"{name}_step", body),
-                      *_units(name, batch, symbols), *_work(name, spec, body, batch, symbols), ""])
+    yield from _kernel(name, spec, batch, symbols)
+    yield from _step(f"{name}_step", body, symbols)
+    yield from _units(name, batch, symbols)
+    yield from _work(name, spec, body, batch, symbols)
 
 
-def _kernel(name: str, spec: LoopSpec, memory: Size, batch: Size, symbols: Sequence[str]) -> Iterator[str]:
+def _kernel(name: str, spec: LoopSpec, batch: Batch, symbols: Sequence[str]) -> Iterator[str]:
     writer = Writer(symbols, row_buffers(spec))
     write = writer.lines.append
     arena = writer.pointer(Arena(spec.arena))
-    write(f"  %arena.before = mul i64 %first, {writer.sizes.value(_unit_arena(memory))}")
+    write(f"  %arena.before = mul i64 %first, {writer.sizes.value(_unit_arena(batch.memory))}")
     write(f"  %arena.own = getelementptr i8, ptr {arena}, i64 %arena.before")
     write(f"  %from = mul i64 %first, {UNIT}")
     write(f"  %behind = mul i64 %last, {UNIT}")
-    write(f"  %to = call i64 @llvm.smin.i64(i64 %behind, i64 {writer.sizes.value(batch)})")
+    write(f"  %to = call i64 @llvm.smin.i64(i64 %behind, i64 {writer.sizes.value(batch.rows)})")
     write("  %rows = sub i64 %to, %from")
-    _table(write, "%step_sizes", "i64", [*(writer.known[symbol] for symbol in symbols), "%rows"])
+    writer.table("%step_sizes", "i64", [*(writer.known[symbol] for symbol in symbols), "%rows"])
     writer.known[ROWS], writer.first_row = "%rows", "%from"
 
     yield f"define void @{name}(i64 %first, i64 %last, ptr %externals, ptr %sizes) {{"
@@ -67,13 +70,13 @@ def _kernel(name: str, spec: LoopSpec, memory: Size, batch: Size, symbols: Seque
     yield "}"
 
 
-def _step(name: str, body: ProgramSpec) -> Iterator[str]:
+def _step(name: str, body: Sequence[Launch], symbols: Sequence[str]) -> Iterator[str]:
     """The function `name(externals, sizes, arena)` that runs all kernels of a step."""
-    writer = Writer(body.sizes)
+    writer = Writer((*symbols, ROWS))
     write = writer.lines.append
-    for i, launch in enumerate(_launches(body)):
-        _table(write, f"%buffers{i}", "ptr", [writer.pointer(place) for place in launch.places])
-        _table(write, f"%sizes{i}", "i64", [writer.sizes.value(size) for size in launch.sizes])
+    for i, launch in enumerate(body):
+        writer.table(f"%buffers{i}", "ptr", [writer.pointer(place) for place in launch.places])
+        writer.table(f"%sizes{i}", "i64", [writer.sizes.value(size) for size in launch.sizes])
         write(f"  %units{i} = call i64 @{launch.kernel}_units(ptr %sizes{i})")
         write(f"  call void @{launch.kernel}(i64 0, i64 %units{i}, ptr %buffers{i}, ptr %sizes{i})")
     yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
@@ -82,23 +85,23 @@ def _step(name: str, body: ProgramSpec) -> Iterator[str]:
     yield "}"
 
 
-def _units(name: str, batch: Size, symbols: Sequence[str]) -> Iterator[str]:
+def _units(name: str, batch: Batch, symbols: Sequence[str]) -> Iterator[str]:
     writer = Writer(symbols)
-    units = writer.sizes.value(dims.ceildiv(batch, UNIT))
+    units = writer.sizes.value(dims.ceildiv(batch.rows, UNIT))
     yield f"define internal i64 @{name}_units(ptr %sizes) alwaysinline {{"
     yield from writer.lines
     yield f"  ret i64 {units}"
     yield "}"
 
 
-def _work(name: str, spec: LoopSpec, body: ProgramSpec, batch: Size, symbols: Sequence[str]) -> Iterator[str]:
+def _work(name: str, spec: LoopSpec, body: Sequence[Launch], batch: Batch, symbols: Sequence[str]) -> Iterator[str]:
     """The work of all steps for the whole batch."""
     writer = Writer(symbols)
     write = writer.lines.append
-    writer.known[ROWS] = writer.sizes.value(batch)
+    writer.known[ROWS] = writer.sizes.value(batch.rows)
     step = "0"
-    for i, launch in enumerate(_launches(body)):
-        _table(write, f"%sizes{i}", "i64", [writer.sizes.value(size) for size in launch.sizes])
+    for i, launch in enumerate(body):
+        writer.table(f"%sizes{i}", "i64", [writer.sizes.value(size) for size in launch.sizes])
         write(f"  %work{i} = call i64 @{launch.kernel}_work(ptr %sizes{i})")
         write(f"  %step{i} = add i64 {step}, %work{i}")
         step = f"%step{i}"
@@ -107,17 +110,3 @@ def _work(name: str, spec: LoopSpec, body: ProgramSpec, batch: Size, symbols: Se
     yield from writer.lines
     yield "  ret i64 %work"
     yield "}"
-
-
-def _launches(body: ProgramSpec) -> Iterator[Launch]:
-    for step in body.steps:
-        assert isinstance(step, tuple)
-        yield from step
-
-
-def _table(write: Callable[[str], None], name: str, kind: str, values: Sequence[str]) -> None:
-    """An array of values on the stack."""
-    write(f"  {name} = alloca [{max(1, len(values))} x {kind}], align 8")
-    for i, value in enumerate(values):
-        write(f"  {name}.{i} = getelementptr {kind}, ptr {name}, i64 {i}")
-        write(f"  store {kind} {value}, ptr {name}.{i}, align 8")

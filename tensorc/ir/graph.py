@@ -98,8 +98,9 @@ def nested(node: Node) -> list[Graph]:
     return [value for value in node.attrs.values() if isinstance(value, Graph)]
 
 
-def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
-    """The graph with the graphs that its operations run changed."""
+def with_bodies(graph: Graph, change: Callable[[Graph], Graph],
+                made: Callable[[Node, Node], None] | None = None) -> Graph:
+    """The graph with the graphs that its operations run changed.  `made(old, new)` hears of every node rebuilt."""
     if not any(map(nested, graph.nodes)):
         return graph
     changed: dict[Graph, Graph] = {}
@@ -114,6 +115,8 @@ def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
                     changed[body] = change(body)
             new = make(node.op, *new.args, **{**new.attrs, **{k: changed[v] for k, v in inner.items()}})
         done[node] = new
+        if made and new is not node:
+            made(node, new)
         if node in lines:
             lines.setdefault(new, lines[node])
     return graph.with_roots([done[r] for r in graph.roots], lines)

@@ -29,14 +29,18 @@ def dump(graph: Graph, *, names: bool = True, lines: bool = True, notes: Mapping
         lines: whether the user's lines stand beside the nodes.
         notes: what else is to stand beside nodes.
     """
-    bodies = {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
-    blocks = [_block(inner, f"body {name}", labels(inner), bodies, lines, notes) for inner, name in bodies.items()]
+    inside = bodies(graph)
+    blocks = [_block(inner, f"body {name}", labels(inner), inside, lines, notes) for inner, name in inside.items()]
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
-    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, bodies, lines, notes)])
+    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, inside, lines, notes)])
+
+
+def bodies(graph: Graph) -> dict[Graph, str]:
+    """The graphs that its operations run, each once and after those that it runs itself, and what text calls them."""
+    return {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
 
 
 def _bodies(graph: Graph) -> list[Graph]:
-    """The graphs that its operations run, each once and after those that it runs itself."""
     found: dict[Graph, None] = {}
     for node in graph.nodes:
         for inner in nested(node):
@@ -51,14 +55,13 @@ def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Gra
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
     head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
     body = [(f"{title}({head})", "")]
-    where = _placing(graph)
+    where = placing(graph)
     for node in graph.nodes:
-        if node.op.name == "parameter" or inline(node):
-            continue
-        text = application(node, lambda n: operand(n, label), bodies)
-        body.append((f"  {label[node]}: {node.type} = {text}{where(node)}",
-                     "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
-                                             (notes or {}).get(node, ""))))))
+        if not unnamed(node):
+            place = f"  @ {where[node]}" if node in where else ""
+            body.append((f"  {statement(node, label, bodies)}{place}",
+                         "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
+                                                 (notes or {}).get(node, ""))))))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
@@ -69,19 +72,29 @@ def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Gra
 def labels(graph: Graph) -> dict[Node, str]:
     """The name of every node in the graph's text: parameters have their own, results are numbered."""
     named = {p: p.name for p in graph.params}
-    numbered = (n for n in graph.nodes if n.op.name != "parameter" and not inline(n))
+    numbered = (n for n in graph.nodes if not unnamed(n))
     return named | {n: f"%{i}" for i, n in enumerate(numbered)}
 
 
-def _placing(graph: Graph) -> Callable[[Node], str]:
-    """What the plan says of a node: the kernels that compute it, and where it is kept."""
+def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]) -> str:
+    """A node's line: its name, its type, the operation."""
+    return f"{label[node]}: {node.type} = {application(node, lambda n: operand(n, label), bodies)}"
+
+
+def placing(graph: Graph) -> dict[Node, str]:
+    """What the plan says of nodes: the kernels that compute each, and where it is kept."""
     notes: dict[Node, list[str]] = {}
     for group in graph.plan.groups if graph.plan else ():
         for node in group.nodes:
             notes.setdefault(node, []).append(group.name)
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
-    return lambda node: "  @ " + " ".join(notes[node]) if node in notes else ""
+    return {node: " ".join(told) for node, told in notes.items()}
+
+
+def unnamed(node: Node) -> bool:
+    """Has the node no line of its own: a parameter, or a scalar constant."""
+    return node.op.name == "parameter" or inline(node)
 
 
 def inline(node: Node) -> bool:
@@ -89,7 +102,7 @@ def inline(node: Node) -> bool:
     return node.op.name == "constant" and node.value.ndim == 0
 
 
-def operand(node: Node, label: dict[Node, str]) -> str:
+def operand(node: Node, label: Mapping[Node, str]) -> str:
     """A node as an operand."""
     return f"{number(node.value)}:{node.dtype}" if inline(node) else label[node]
 

@@ -1,0 +1,163 @@
+"""Where the nodes of a graph come from: which node before a pass each stands for, and which rewrites led there.
+
+Nodes are interned, so one that a pass has left alone is the same object before and after.  For the others the trace of
+the driver says which rewrite asked for them, and on behalf of which node.  What a graph pass builds by itself, without
+telling, is paired with what was there: results with results, and from there down along equal operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from tensorc.ir.graph import Graph, nested
+from tensorc.ir.node import Node
+from tensorc.passes.context import Event
+from tensorc.passes.rewrite import Fired, Rebuilt
+
+
+@dataclass(frozen=True)
+class Came:
+    """How a node after a pass came about.
+
+    Attributes:
+        how: "kept" as it was, "rebuilt" as the same operation on changed operands, or "made".
+        source: the node before the pass that it stands for, or on behalf of which it was made; None where the pass
+            does not tell.
+        rules: the rewrites that made it, in order, or the one pass that did without any.
+    """
+
+    how: str
+    source: Node | None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Went:
+    """What became of a node from before a pass: `target` after it, None where it is needed no more, and by what."""
+
+    target: Node | None
+    rules: tuple[str, ...] = ()
+
+
+def all_nodes(graph: Graph) -> list[Node]:
+    """Parameters and nodes, and those of the graphs that operations run, operands first."""
+    inner = [n for node in graph.nodes for body in nested(node) for n in all_nodes(body)]
+    return list(dict.fromkeys((*inner, *graph.params, *graph.nodes)))
+
+
+def origins(name: str, before: Graph, after: Graph,
+            trace: Iterable[Event]) -> tuple[dict[Node, Came], dict[Node, Went]]:
+    """For each node after the pass `name` where it comes from, and for each before it what became of it."""
+    return _Origins(name, before, after, trace).found()
+
+
+Links = Mapping[Node, tuple[Node, str]]
+
+
+class _Origins:
+    """One pass; `back` and `forth` are the single steps of the trace, each with its rewrite or ""."""
+
+    def __init__(self, name: str, before: Graph, after: Graph, trace: Iterable[Event]) -> None:
+        self.name = name
+        self.before, self.after = before, after
+        self.old = dict.fromkeys(all_nodes(before))
+        self.new = dict.fromkeys(all_nodes(after))
+        self.back: dict[Node, tuple[Node, str]] = {}
+        self.forth: dict[Node, tuple[Node, str]] = {}
+        for event in trace:
+            self._note(event)
+        self.came: dict[Node, Came] = {}
+        self.went: dict[Node, Went] = {}
+
+    def _note(self, event: Event) -> None:
+        if not isinstance(event, Fired | Rebuilt):
+            return
+        rule, made = (event.rule, event.made) if isinstance(event, Fired) else ("", ())
+        self.forth.setdefault(event.before, (event.after, rule))
+        for node in (event.after, *made):
+            if node not in self.old and node is not event.before:
+                self.back.setdefault(node, (event.before, rule))
+
+    def found(self) -> tuple[dict[Node, Came], dict[Node, Went]]:
+        for node in self.new:
+            if node in self.old:
+                self.came[node] = Came("kept", node)
+            elif (chased := _chase(node, self.back, self.old.keys())) is not None:
+                source, rules = chased
+                self.came[node] = Came("made" if rules else "rebuilt", source, rules[::-1])
+        for node in self.old:
+            if node in self.new:
+                self.went[node] = Went(node)
+            elif (chased := _chase(node, self.forth, self.new.keys())) is not None:
+                self.went[node] = Went(*chased)
+        self._pair()
+        for node in self.new:
+            self.came.setdefault(node, Came("made", None, (self.name,)))
+        self._lose()
+        return {n: self.came[n] for n in self.new}, {n: self.went[n] for n in self.old}
+
+    def _pair(self) -> None:
+        """What the trace does not tell: results correspond, and the operands of equal operations."""
+        stack = [(o, n, False) for o, n in zip(self.before.roots, self.after.roots, strict=False)][::-1]
+        seen: set[Node] = set()
+        while stack:
+            old, new, within = stack.pop()
+            if old is new or new in seen:
+                continue
+            seen.add(new)
+            known = self.came.get(new)
+            if known is None:
+                same = not within and _same_operation(old, new)
+                self.came[new] = Came("rebuilt", old) if same else Came("made", old, (self.name,))
+            elif known.source is not None:
+                old = known.source
+            if not within and old is not new:
+                self.went.setdefault(old, Went(new, self.came[new].rules or (() if known is None else (self.name,))))
+            if new not in self.old:
+                stack.extend(reversed([*self._below(old, new)]))
+
+    def _below(self, old: Node, new: Node) -> Iterator[tuple[Node, Node, bool]]:
+        """The operands of two nodes that correspond, and the results of the graphs that they run."""
+        if old.op is not new.op or len(old.args) != len(new.args):
+            yield from ((old, a, True) for a in new.args if a not in self.old)
+            return
+        yield from ((o, n, False) for o, n in zip(old.args, new.args, strict=True))
+        for o, n in zip(nested(old), nested(new), strict=False):
+            yield from ((a, b, False) for a, b in zip(o.roots, n.roots, strict=False))
+
+    def _lose(self) -> None:
+        """Nodes with no trace are needed no more; by the rewrites, if any, of what needed them."""
+        blame: dict[Node, tuple[str, ...]] = {}
+        for node in reversed(self.old):
+            if node not in self.went:
+                self.went[node] = Went(None, blame.get(node, (self.name,)))
+            rules = self.went[node].rules
+            if rules:
+                for a in (*node.args, *(r for body in nested(node) for r in body.roots)):
+                    blame.setdefault(a, rules)
+
+
+def _chase(node: Node, links: Links, goal: AbstractSet[Node]) -> tuple[Node, tuple[str, ...]] | None:
+    """Along links to the first node of `goal`, with the rewrites passed; None where they end elsewhere."""
+    rules: list[str] = []
+    seen = {node}
+    while node in links:
+        node, rule = links[node]
+        if rule:
+            rules.append(rule)
+        if node in goal:
+            return node, tuple(rules)
+        if node in seen:
+            return None
+        seen.add(node)
+    return None
+
+
+def _same_operation(a: Node, b: Node) -> bool:
+    """The same operation but for its operands, and for what stands in the graphs that it runs."""
+    def attributes(node: Node) -> Sequence[object]:
+        return [v for v in node.attrs.values() if not isinstance(v, Graph)]
+    return a.op is b.op and a.type == b.type and all(
+        x is y or repr(x) == repr(y) for x, y in zip(attributes(a), attributes(b), strict=True))
