@@ -8,8 +8,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from conditioned import Array, Known, known
-from graphs import tensor
 
 import tensorc.ops as ops
 from tensorc.errors import TensorcError
@@ -17,7 +15,8 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Dim, Size, symbol
 from tensorc.ir.graph import postorder, replace_nodes
 from tensorc.ir.node import OPS, Node, constant, make
-from tensorc.ir.types import DType, boolean, f32, f64, i32, i64
+from tensorc.ir.types import DType, TensorType, boolean, f32, f64, i32, i64
+from tensorc.ops.conditioned import Array, Known, known
 
 Sizes = Mapping[str, int]
 
@@ -45,23 +44,13 @@ class Grown:
     values: list[dict[Node, Array]]
 
 
-def evaluate(roots: Sequence[Node], values: Mapping[Node, Array], sizes: Sizes) -> list[Known]:
-    """The roots by the references, their sizes replaced by numbers before anything else is done with them."""
-    fixed = _fixed([*values, *roots], sizes)
-    done = {p: Known(v) for p, v in zip(fixed, values.values(), strict=False)}
-    for node in postorder(fixed):
-        if node not in done:
-            done[node] = known(node, [done[a] for a in node.args])
-    return [done[r] for r in fixed[len(values):]]
-
-
 def grow(random: Random, steps: int) -> Grown:
     """A random computation of some `steps` operations."""
-    return _Grower(random).grown(steps)
+    return Grower(random).grown(steps)
 
 
 @dataclass
-class _Grower:
+class Grower:
     """What exists so far; `known[k]` has the values for the sizes number k, by nodes with these sizes in them."""
 
     random: Random
@@ -111,7 +100,8 @@ class _Grower:
     # -- parameters
 
     def parameter(self, dtype: DType, shape: Sequence[Size], role: str = "input") -> Node:
-        node = tensor(f"{'v' if role == 'variable' else 'x'}{len(self.params)}", *shape, dtype=dtype, role=role)
+        name = f"{'v' if role == 'variable' else 'x'}{len(self.params)}"
+        node = ops.parameter(name=name, role=role, uid=0, type=TensorType(dtype, tuple(shape)))
         kind = self.pick(["whole", "whole", "real", "real", "real", "special"])
         seed = self.random.randrange(1000)
         for k, sizes in enumerate(self.sizes):
