@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tensorc.ir.graph import Graph, postorder, replace_nodes
@@ -39,19 +39,21 @@ def cut(roots: Iterable[Node], below: Iterable[Node]) -> tuple[Graph, dict[Node,
     return graph, params
 
 
+def cuts(root: Node) -> Iterator[tuple[Graph, dict[Node, Node]]]:
+    """Ever larger graphs over a root, up to all that it needs, as `cut` gives them."""
+    depth = 1
+    whole = cut([root], ())
+    while True:
+        found = cut([root], _at_depth(root, depth))
+        yield found
+        if found[0] == whole[0]:
+            return
+        depth += max(1, depth // 2)
+
+
 def smallest(roots: Iterable[Node], fails: Callable[[Graph], bool]) -> Graph | None:
     """The first of ever larger graphs over one of the roots in which something fails; None if it fails in none."""
-    for root in roots:
-        depth, size = 1, -1
-        while True:
-            graph, _ = cut([root], _at_depth(root, depth))
-            if len(graph.nodes) == size:
-                break
-            size = len(graph.nodes)
-            if fails(graph):
-                return graph
-            depth += max(1, depth // 2)
-    return None
+    return next((graph for root in roots for graph, _ in cuts(root) if fails(graph)), None)
 
 
 def told(graph: Graph, passes: Iterable[Any] = ()) -> str:

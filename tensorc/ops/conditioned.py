@@ -32,6 +32,9 @@ WHOLE = 2.0**22
 
 LARGE = 1e6
 
+SHAKY = 0.02
+"""By how much a shaky float may differ from one that is known, of the largest of a tensor."""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -84,11 +87,14 @@ def evaluate(roots: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping
 def difference(got: Known | Array, want: Known) -> str:
     """In what a value is another than it may be: its type, or the first element further away than the bounds allow.
 
-    Nothing, as text, where it is not; NaN and infinities count, and a shaky value allows anything of its type.
+    Nothing, as text, where it is not; NaN and infinities count.  Anything may stand for a shaky value; a shaky float
+    stands for another one that is near.
     """
     value, slack = (got.value, got.error) if isinstance(got, Known) else (got, 0.0)
     if (value.dtype, value.shape) != (want.value.dtype, want.value.shape):
         return f"it is {value.dtype} {value.shape}, not {want.value.dtype} {want.value.shape}"
+    if slack is None and value.dtype.kind == "f":
+        slack = SHAKY * max(1.0, _largest(want.value))
     if want.error is None or slack is None:
         return ""
     with np.errstate(invalid="ignore"):
