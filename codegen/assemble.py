@@ -15,7 +15,7 @@ from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, checked_outputs
+from tensorc.ir.kernels import Group, Place, body_prefix, checked_outputs
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
@@ -74,8 +74,7 @@ class _Assembler:
             for group in step:
                 places = Places(graph, graph.plan.arena + used)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                             for i, body in enumerate(group.bodies)]
+                    inner = [self.program(body, body_prefix(prefix, group, i)) for i, body in enumerate(group.bodies)]
                     steps.append(run_bodies(group, inner, places))
                 else:
                     columns.append(self.launches(replace(group, name=prefix + group.name), names, places))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tensorc.errors import ArgumentError, IRError, RewriteError
 from tensorc.ir.graph import Graph, verify, with_bodies
+from tensorc.ir.node import Node, watching
 from tensorc.passes.context import Context, Pass
 from tensorc.passes.driver import Table, sweep
-from tensorc.passes.rewrite import Rewrite
+from tensorc.passes.rewrite import Rebuilt, Rewrite
 
 __all__ = ["Context", "Pass", "Pipeline", "Step", "find", "register", "rewrite"]
 
@@ -53,10 +54,20 @@ class Step:
     descends: bool = False
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        """The graph after the pass."""
-        if not self.descends:
-            graph = with_bodies(graph, lambda body: self(body, context), context.rebuilt)
-        return self.run(graph, context)
+        """The graph after the pass; nodes that are only rebuilt keep the user's lines, whatever the pass does."""
+        rebuilt: list[tuple[Node, Node]] = []
+        with watching(rebuilt=lambda old, new: rebuilt.append((old, new))):
+            after = self._run(graph, context)
+        if context.trace is not None:
+            context.trace.extend(Rebuilt(old, new) for old, new in rebuilt)
+        lines = {**graph.provenance, **after.provenance}
+        for old, new in rebuilt:
+            if old in lines:
+                lines.setdefault(new, lines[old])
+        return replace(after, provenance=lines)
+
+    def _run(self, graph: Graph, context: Context) -> Graph:
+        return self.run(graph if self.descends else with_bodies(graph, lambda body: self._run(body, context)), context)
 
 
 class Pipeline:
@@ -132,7 +143,7 @@ class Pipeline:
     def index(self, name: str) -> int:
         """The place of the pass called `name`.  Raises ArgumentError."""
         if name not in self.names:
-            raise ArgumentError(_unknown(name, self.names))
+            raise ArgumentError(unknown(name, self.names))
         return self.names.index(name)
 
     def __repr__(self) -> str:
@@ -167,7 +178,7 @@ def find(name: str, pipeline: Pipeline) -> Step:
     installed = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name in installed:
         return Step(name, _steps([installed[name].load()])[0].run)
-    raise ArgumentError(_unknown(name, (*pipeline.names, *_registered, *installed)))
+    raise ArgumentError(unknown(name, (*pipeline.names, *_registered, *installed)))
 
 
 def _steps(passes: Iterable[Pass | Rewrite | Step]) -> tuple[Step, ...]:
@@ -213,7 +224,8 @@ def _types(graph: Graph) -> str:
     return ", ".join(str(o.type) for o in graph.outputs)
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
+def unknown(name: str, known: Iterable[str]) -> str:
+    """That no pass is called so, and which names come near."""
     known = tuple(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
-
-if TYPE_CHECKING:
-    from tensorc.ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,22 @@ class Plan:
     @property
     def groups(self) -> tuple[Group, ...]:
         return tuple(g for step in self.steps for g in step)
+
+
+def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """The groups of a planned graph, and after each those of the bodies that it runs.
+
+    With every group comes the name of its kernels in the program, and the graph that it stands in.
+    """
+    for group in graph.plan.groups if graph.plan else ():
+        yield prefix + group.name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from named_groups(body, body_prefix(prefix, group, i))
+
+
+def body_prefix(prefix: str, group: Group, i: int) -> str:
+    """What stands before the names of kernels in body number `i` of a group, in a graph with a prefix of its own."""
+    return f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_"
 
 
 def memory_of(node: Node) -> Node:
