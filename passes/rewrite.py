@@ -78,7 +78,16 @@ class Rewrite:
     build(holes…): what takes the place of the match, of the same type; No("why not") where only building tells.
 
     A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.
+
+    Attributes:
+        place: where it stands in a pipeline that it joins: one or several of "before NAME", "after NAME" and "in NAME"
+            of a pass.  As it is, a rule sees the graph as it was written, and then, in one sweep with the rules that
+            simplify, what these uncover; they tidy up what it makes.
+        version: a text that changes with what the rule does; with one, its programs are kept on disk.
     """
+
+    place: str | tuple[str, ...] = ("before simplify", "in simplify")
+    version: str | None = None
 
     pattern: Callable[..., Any]
     build: Callable[..., Node | No]

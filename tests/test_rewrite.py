@@ -13,7 +13,7 @@ from tensorc.ops.shape import broadcast, concatenate
 from tensorc.ops.source import parameter
 from tensorc.passes.context import Context
 from tensorc.passes.driver import Table, sweep
-from tensorc.passes.manager import Pipeline, Step, find, register, rewrite
+from tensorc.passes.manager import Pipeline, Step, rewrite
 from tensorc.passes.rewrite import Fired, Missed, No, Rewrite, filled_with, matches
 
 N = symbol("n")
@@ -419,16 +419,6 @@ def test_unknown_names_list_near_ones():
         BASE.after("simplify", 3)
     with pytest.raises(ArgumentError, match="two passes of a pipeline are called 'simplify'"):
         Pipeline(*BASE.steps, BASE.steps[0])
-
-
-def test_passes_are_found_by_name():
-    register("test-log-exp", LogExp())
-    assert find("test-log-exp", BASE).run(graph(log(exp(X))), Context()).outputs == (X,)
-    assert find("tidy", BASE) == BASE.steps[1]
-    with pytest.raises(ArgumentError, match="registered already"):
-        register("test-log-exp", LogExp())
-    with pytest.raises(ArgumentError, match="did you mean test-log-exp"):
-        find("test-log-ex", BASE)
 
 
 def test_observers_see_the_graph_before_and_after_every_pass():

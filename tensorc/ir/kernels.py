@@ -68,17 +68,18 @@ class Plan:
 def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
     """The groups of a planned graph, and after each those of the bodies that it runs.
 
-    With every group comes the name of its kernels in the program, and the graph that it stands in.
+    With every group comes its name in the program, and the graph that it is of.
     """
     for group in graph.plan.groups if graph.plan else ():
-        yield prefix + group.name, group, graph
+        name = prefix + group.name
+        yield name, group, graph
         for i, body in enumerate(group.bodies):
-            yield from named_groups(body, body_prefix(prefix, group, i))
+            yield from named_groups(body, prefix_of_body(name, i))
 
 
-def body_prefix(prefix: str, group: Group, i: int) -> str:
-    """What stands before the names of kernels in body number `i` of a group, in a graph with a prefix of its own."""
-    return f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_"
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def memory_of(node: Node) -> Node:
