@@ -160,8 +160,6 @@ class _Settling:
         new = rebuild(node, [self.settled[a] for a in node.args])
         if new is node:
             new = self._rewritten(node)
-        else:
-            self.context.rebuilt(node, new)
         if new is node:
             self._settle(node, node)
             return

@@ -11,10 +11,11 @@ from typing import Any, overload
 
 from tensorc.errors import ArgumentError, IRError, RewriteError, TensorcError
 from tensorc.ir.graph import Graph, verify, with_bodies
+from tensorc.ir.node import Node, watching
 from tensorc.passes.context import Context, Pass
 from tensorc.passes.driver import Table, sweep
 from tensorc.passes.repro import smallest, told
-from tensorc.passes.rewrite import Rewrite
+from tensorc.passes.rewrite import Rebuilt, Rewrite
 
 __all__ = ["Context", "Pass", "Pipeline", "Step", "graph_pass", "rewrite", "steps_of", "unknown"]
 
@@ -76,10 +77,22 @@ class Step:
     descends: bool = False
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        """The graph after the pass."""
-        if not self.descends:
-            graph = with_bodies(graph, lambda body: self(body, context), context.rebuilt)
-        return self.run(graph, context)
+        """The graph after the pass; nodes that are only rebuilt keep the user's lines, whatever the pass does."""
+        rebuilt: list[tuple[Node, Node]] = []
+        with watching(rebuilt=lambda old, new: rebuilt.append((old, new))):
+            after = self._run(graph, context)
+        if not isinstance(after, Graph):
+            raise RewriteError(f"pass {self.name!r} gives {after!r}, which is no graph")
+        if context.trace is not None:
+            context.trace.extend(Rebuilt(old, new) for old, new in rebuilt)
+        lines = {**graph.provenance, **after.provenance}
+        for old, new in rebuilt:
+            if old in lines:
+                lines.setdefault(new, lines[old])
+        return replace(after, provenance=lines)
+
+    def _run(self, graph: Graph, context: Context) -> Graph:
+        return self.run(graph if self.descends else with_bodies(graph, lambda body: self._run(body, context)), context)
 
 
 class Pipeline:

@@ -80,12 +80,22 @@ def _dump(options: argparse.Namespace) -> int:
 def _stages(functions: Sequence[Found], options: argparse.Namespace) -> None:
     """What is shown if no other view is asked for."""
     from tensorc.inspect import stages
+    from tensorc.inspect.paint import paint_for
 
     for found in functions:
         if options.stage == "graph":
-            stages.print_graphs(found, options.after)
+            stages.print_graphs(found, options.after, paint_for(sys.stdout))
         else:
             stages.print_code(found, options.stage)
+
+
+def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.difference import print_differences
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    for found in functions:
+        print_differences(trace(found.graph, found.pipeline), paint_for(sys.stdout), options.after)
 
 
 def _time(options: argparse.Namespace) -> int:
@@ -136,7 +146,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("--devices", None, "what programs run on here", _devices),
 )
 
-VIEWS: tuple[View, ...] = ()
+VIEWS: tuple[View, ...] = (
+    View("--diff", None, "what each pass changed, or the one that --after names", _diff),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
