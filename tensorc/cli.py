@@ -4,6 +4,8 @@
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
+    tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
+    tensorc --new-pass FastSwish                    a file to start a pass from, and its test
     tensorc --devices                               what programs run on here
 
 What a script prints goes to the standard error stream; the standard output holds the dump alone, and a dump of
@@ -19,7 +21,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import tensorc
@@ -167,10 +171,32 @@ def _devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new_pass(options: argparse.Namespace) -> int:
+    from tensorc.authoring import new_pass
+
+    rule, test = new_pass(options.new_pass, Path.cwd())
+    print(f"wrote {rule.name} and {test.name}\n"
+          f"  pytest {test.name}\n"
+          f"  tensorc --dump-ir SCRIPT.py --passes {rule.name} --after all")
+    return 0
+
+
+def _with_passes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """What `--passes` and `--without` ask for, in every function made inside."""
+    if not options.passes and not options.without:
+        return nullcontext()
+    from tensorc.authoring import passes_in
+    from tensorc.passes import using
+
+    given = [p for text in options.passes for p in (passes_in(Path(text)) if text.endswith(".py") else [text])]
+    return using(*given, without=options.without)
+
+
 ACTIONS: tuple[Action, ...] = (
     Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
     Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
     Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
+    Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
     Action("--devices", None, "what programs run on here", _devices),
 )
 
@@ -188,7 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action = _asked(ACTIONS, options)
     assert action is not None                       # the parser asks for one
     try:
-        status = action.run(options)
+        with _with_passes(options):
+            status = action.run(options)
         sys.stdout.flush()
     except TensorcError as error:
         print(f"tensorc: {error}", file=sys.stderr)
@@ -221,6 +248,10 @@ def _parser() -> argparse.ArgumentParser:
                        help="the graph after this pass; `input`: as built, `all`: after each, `changed`: after each "
                             "that changed it")
     shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
+    added = parser.add_argument_group("through which passes")
+    added.add_argument("--passes", metavar="FILE|NAME", action="append", default=[],
+                       help="those of a Python file, or installed under a name, join every function's")
+    added.add_argument("--without", metavar="PASS", action="append", default=[], help="leaves out a pass or a rule")
     timed = parser.add_argument_group("what --time runs")
     timed.add_argument("--sizes", metavar="n=128,…", help="sizes of the graphs of a .ir file (default: 64 each)")
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
