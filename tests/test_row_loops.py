@@ -68,6 +68,18 @@ def test_rows_do_not_know_of_each_other_nor_of_threads(masked):
             np.testing.assert_array_equal(part, whole[:n])
 
 
+def test_a_single_row_adds_up_long_products_as_others_do():
+    recurrent = K.variable(RNG.normal(size=(270, 270)) / 17)
+    f = unary(lambda row, h: K.tanh(row + K.dot(h, recurrent)), (None, 3, 270), (270,))
+    x, h = RNG.normal(size=(9, 3, 270)), RNG.normal(size=(9, 270))
+    before, results = num_threads(), set()
+    for threads in (1, 2, 3):                # three units of rows, the last of which is a single row
+        set_num_threads(threads)
+        results.add(b"".join(a.tobytes() for a in f([x, h])))
+    set_num_threads(before)
+    assert len(results) == 1
+
+
 def test_weights_as_wide_as_the_batch_are_no_rows():
     square = K.variable(RNG.normal(size=(8, 8)) / 3)
     f = unary(lambda row, h: K.tanh(row + K.dot(h, square)), (8, 5, 8), (8,))

@@ -2,6 +2,7 @@
 
     tile    c[i, j] (+)= Σ_k a[i, k] · b[k, j]   for a few rows i and a few vectors of columns j, the sums in registers
     line    the same for one row, which streams over long lines of b
+    single  the same for one row, where b is packed: along several panels side by side
     sweep   the same for any block, cut into tiles
     block   the same for any k, cut into chunks so that a panel of b stays in the first cache
     dots    the same where b is stored transposed and a has few rows: vectors run along k
@@ -51,6 +52,9 @@ multiply-add, and no less than that does."""
 LINE_ROWS = 8
 """A single row of c takes its sums from so many rows of b at a time, along their whole length: the speed is that of the
 memory, which wants long lines, so here the sums are better off in the first cache."""
+
+SINGLE_PANELS = 4
+"""Panels of b that a single row goes along side by side: their sums hide the latency of multiply-add."""
 
 BLOCK_ROWS = {512: 56, 256: 48, 128: 48}
 """The most rows of a block: whole tiles, few enough for a copy of its part of a on the stack."""
@@ -114,6 +118,7 @@ def product_functions(t: Tiles) -> str:
         _tile(t, "low", LOW_ROWS, t.vectors, t.lanes, low=True),
         _tile(t, "low_edge", LOW_ROWS, 1, t.rest_lanes, edge=True, low=True),
         _line(t),
+        _single(t),
     ]
     if t.rest_lanes > 1:
         parts.append(_tile(t, "main_wide_edge", t.rows, t.vectors, t.lanes, edge=True))
@@ -275,6 +280,35 @@ def _line(t: Tiles) -> str:
     return f.text()
 
 
+def _single(t: Tiles) -> str:
+    """One row of c, SINGLE_PANELS panels of it, = Σ_k a·b, or += if %more; the sums are those of a tile."""
+    f = Function(
+        f"define internal void @{t.name('single')}"
+        "(ptr noalias %a, i64 %step, ptr noalias %b, i64 %ldb, i64 %spread, ptr noalias %c, i64 %k, i1 %more) noinline"
+    )
+    ops = t.instructions(f, t.lanes)
+    align = t.dtype.size
+    panels = [f.at("%b", f.product(p, t.columns, "%spread"), t.scalar) for p in range(SINGLE_PANELS)]
+    sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(t.vectors)] for _ in panels]
+    with f.loop(0, "%k") as k:
+        factor = splat(f, t.scalar, f.load(t.scalar, f.at("%a", f.mul(k, "%step"), t.scalar), align), t.lanes)
+        row = f.mul(k, "%ldb")
+        for panel, line in zip(panels, sums, strict=True):
+            start = f.at(panel, row, t.scalar)
+            for q, total in enumerate(line):
+                part = f.load(ops.T, f.at(start, q * t.lanes, t.scalar), align)
+                f.store(ops.T, ops.muladd(factor, part, f.load(ops.T, total)), total)
+    for p, line in enumerate(sums):
+        places = [f.at("%c", p * t.columns + q * t.lanes, t.scalar) for q in range(t.vectors)]
+        with f.when("%more"):
+            for place, total in zip(places, line, strict=True):
+                f.store(ops.T, ops.plus(f.load(ops.T, place, align), f.load(ops.T, total)), total)
+        for place, total in zip(places, line, strict=True):
+            f.store(ops.T, f.load(ops.T, total), place, align)
+    f.line("ret void")
+    return f.text()
+
+
 SWEEP_ARGUMENTS = (
     "ptr noalias %a, i64 %row, i64 %step, i64 %tile, ptr noalias %b, i64 %ldb, i64 %spread,"
     " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k, i1 %more"
@@ -327,13 +361,21 @@ def _sweep(t: Tiles) -> str:
         rows = f.minimum(f.sub("%m", i), LOW_ROWS)
         a = f.at(below, f.mul(f.sub(i, low), "%row"), t.scalar)
 
-        single = f.both(in_place, f.equal(rows, 1))
-        line = f.select(single, f.floor_to("%n", t.lanes), 0)
-        with f.when(single):
+        single = f.equal(rows, 1)
+        row = f.at("%c", f.mul(i, "%ldc"), t.scalar)
+        lines = f.both(in_place, single)
+        with f.when(lines):
             call(
                 f, t.name("line"), ("ptr", a), ("i64", "%step"), ("ptr", "%b"), ("i64", "%ldb"),
-                ("ptr", f.at("%c", f.mul(i, "%ldc"), t.scalar)), ("i64", line), ("i64", "%k"), ("i1", "%more"),
+                ("ptr", row), ("i64", f.floor_to("%n", t.lanes)), ("i64", "%k"), ("i1", "%more"),
             )  # fmt: skip
+        beside = f.select(f.both(f.negation(in_place), single), f.floor_to("%n", SINGLE_PANELS * t.columns), 0)
+        with f.loop(0, beside, SINGLE_PANELS * t.columns) as j:
+            call(
+                f, t.name("single"), ("ptr", a), ("i64", "%step"), ("ptr", b_at(j)), ("i64", "%ldb"),
+                ("i64", "%spread"), ("ptr", f.at(row, j, t.scalar)), ("i64", "%k"), ("i1", "%more"),
+            )  # fmt: skip
+        line = f.select(lines, f.floor_to("%n", t.lanes), beside)
         with f.loop(line, panels, t.columns) as j:
             tile("low", a, b_at(j), i, j, rows, t.columns)
         with f.loop(f.maximum(line, panels), "%n", t.rest_lanes) as j:
