@@ -39,6 +39,7 @@ from tensorc.passes import simplify
 from tensorc.passes.context import Context
 from tensorc.passes.driver import Table, sweep
 from tensorc.passes.rewrite import No, Rewrite
+from tensorc.passes.row_order import ProductOverTurnedRows, TransposeOfProducts
 
 TYPICAL = 64                         # what a symbolic size is taken for when layouts are compared
 
@@ -270,7 +271,8 @@ ABSORB = (
 )
 SINK = (SinkThroughPad(), SinkThroughReverse(), SinkThroughReshape(), SinkThroughRepeat())
 
-RULES = (*ABSORB, TransposeOfRepeated(), TransposeOfMatmul(()), *SINK, SinkTranspose())
+RULES = (*ABSORB, TransposeOfRepeated(), TransposeOfMatmul(()), TransposeOfProducts(), ProductOverTurnedRows(), *SINK,
+         SinkTranspose())
 _ABSORBING = Table((*ABSORB, TransposeOfRepeated(), *simplify.RULES))
 
 
@@ -279,7 +281,9 @@ def assign(graph: Graph, context: Context) -> Graph:
     if not moved(graph):
         return graph
     graph = sweep(graph, _ABSORBING, context)
-    graph = sweep(graph, (TransposeOfMatmul(_alone(graph)), *ABSORB, *simplify.RULES), context)
+    alone = _alone(graph)
+    graph = sweep(graph, (TransposeOfMatmul(alone), ProductOverTurnedRows(alone), *ABSORB, *simplify.RULES), context)
+    graph = sweep(graph, (TransposeOfProducts(_alone(graph)), *ABSORB, *simplify.RULES), context)
     turned = {node for node in graph.nodes if node.op is transpose}
     for trading in (False, True) if turned else ():
         attempt = context.attempt()
