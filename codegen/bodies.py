@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tensorc.codegen.cpu.loops import Batch, Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
+from tensorc.codegen.cpu.loops import Ahead, Batch, Before, Begin, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
 from tensorc.codegen.cpu.places import Arena, External, Part, Within
 from tensorc.codegen.cpu.places import Place as Memory
 from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
@@ -16,6 +16,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import ROWS, Group, Place, memory_of
 from tensorc.ir.node import Node
+from tensorc.ops.scan import kept_before
 
 MANY = 8
 """Sizes up to which a maximum of them is formed."""
@@ -96,7 +97,8 @@ def _results(group: Group, places: Places) -> dict[int, Memory]:
 class _Loop:
     """Where a loop's body finds what it reads and puts what it makes.
 
-    A state that is also kept of every step has no place of its own: it is read in the row of the step before.
+    A state that is also kept of every step has no place of its own: it is read in the row of the step before, or, where
+    it is kept as steps find it, each step writes its new value to the row of the next one.
     """
 
     def __init__(self, group: Group, program: ProgramSpec, batch: Batch | None, places: Places) -> None:
@@ -106,8 +108,9 @@ class _Loop:
         self.program, self.places = program, places
         self.operands, self.results = _operands(group, places), _results(group, places)
         whole: Graph = self.node.body
-        self.inner = dict(zip((*whole.params, *dict.fromkeys(whole.outputs)), (*self.body.params, *self.body.outputs),
-                              strict=True))
+        self.ahead = kept_before(self.node)
+        self.computed = tuple(dict.fromkeys(o for i, o in enumerate(whole.outputs) if i not in self.ahead))
+        self.inner = dict(zip((*whole.params, *self.computed), (*self.body.params, *self.body.outputs), strict=True))
 
     def part(self, place: Memory, node: Node) -> Part:
         """The memory of a value, or what of it belongs to the rows that the body is run for."""
@@ -126,9 +129,17 @@ class _Loop:
         params, outputs = node.body.params, node.body.outputs
         results = {i: self.part(place, outputs[i]) for i, place in self.results.items()}
         operands = [self.part(place, p) for place, p in zip(self.operands, params, strict=True)]
-        left: dict[Node, Fixed | Row | Turns] = {}
+        left: dict[Node, Fixed | Row | Turns | Ahead] = {}
         copies: list[Copy] = []
+        begins: list[Begin] = []
+        for i, state in self.ahead.items():
+            new = outputs[state]
+            kept = Row(results[i], _bytes(new))
+            left[new] = Ahead(kept, results.get(state) or self.more(new))
+            begins.append(Begin(kept, operands[rows + state], _bytes(self.inner[new])))
         for i, out in enumerate(outputs[states:], states):
+            if i in self.ahead:
+                continue
             if i in results and out in left:
                 first = next(k for k in results if k >= states and outputs[k] is out)
                 copies.append(Copy(results[i], results[first], _bytes(out) * node.length))
@@ -137,7 +148,7 @@ class _Loop:
         for i, out in enumerate(outputs[:states]):
             if out not in left:
                 left[out] = Turns(results.get(i) or self.more(out), self.more(out))
-        for out in outputs[states:]:
+        for out in self.computed:
             if out not in left:
                 left[out] = Fixed(self.more(out))
 
@@ -145,17 +156,17 @@ class _Loop:
         for i, (new, initial) in enumerate(zip(outputs[:states], operands[rows:], strict=False)):
             where = left[new]
             assert not isinstance(where, Fixed)
-            state = Before(initial, where)
-            before.append(state)
+            found = Before(initial, where)
+            before.append(found)
             if i in results:
-                copies.append(Copy(results[i], state, _bytes(self.inner[new])))
+                copies.append(Copy(results[i], found, _bytes(self.inner[new])))
         slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], params, strict=False)]
         slots += before
         slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
-        slots += [left[out] for out in dict.fromkeys(outputs)]
+        slots += [left[out] for out in self.computed]
         slots += [Fixed(places.more(_of_all(packed.bytes, self.batch))) for packed in self.program.packed]
         arena = places.region(_memory(self.program) if self.batch is None else row_arena(self.batch))
-        return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies))
+        return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies), tuple(begins))
 
 
 def _of_all(size: Size, batch: Batch | None) -> Size:

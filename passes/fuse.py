@@ -8,14 +8,14 @@ between clusters goes through memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, nested, users
 from tensorc.ir.kernels import Group, Plan, memory_of, reduced_axes
 from tensorc.ir.node import Node
-from tensorc.ops.scan import group_of
+from tensorc.ops.scan import group_of, kept_before
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
 from tensorc.passes.rows import by_rows
@@ -67,16 +67,16 @@ def fuse(graph: Graph, context: Context) -> Graph:
 def _with_bodies(group: Group, context: Context) -> Group:
     """The group with the graphs that it runs; the body of a loop is one for some rows of a batch where it can be."""
     node = group.outputs[0]
-    bodies = [_without_repeats(inner) for inner in nested(node)]
+    bodies = [_computed(inner, kept_before(node) if group.kind == "loop" else ()) for inner in nested(node)]
     batch = None
     if group.kind == "loop" and (split := by_rows(node, bodies[0])) is not None:
         bodies[0], batch = split
     return replace(group, bodies=tuple(fuse(body, context) for body in bodies), batch=batch)
 
 
-def _without_repeats(body: Graph) -> Graph:
-    """The body with each of its outputs once."""
-    return replace(body, outputs=tuple(dict.fromkeys(body.outputs)))
+def _computed(body: Graph, others: Collection[int]) -> Graph:
+    """The body with each of its outputs once, and without some."""
+    return replace(body, outputs=tuple(dict.fromkeys(o for i, o in enumerate(body.outputs) if i not in others)))
 
 
 class _Fusion:

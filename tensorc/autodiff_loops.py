@@ -11,7 +11,8 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node, constant
-from tensorc.ops import broadcast, concatenate, reshape, scan, slice, sum
+from tensorc.ir.types import i64
+from tensorc.ops import broadcast, gt, reshape, scan, select, size, sum
 from tensorc.ops.scan import body_parameter, choice, loop, loop_with
 
 Differentiate = Callable[[Sequence[Node], Sequence[Node] | None, Sequence[Node]], list[Node | None]]
@@ -34,6 +35,7 @@ def _of_loop(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
              differentiate: Differentiate) -> list[Node | None]:
     body, rows, states = node.body, node.sequences, node.states
     asked = [i for i, a in enumerate(node.args) if a in wanted and (i < rows or i >= rows + states)]
+    parts, untouched = _without_copies(node, parts)
     carried, found = _adjoints(body, rows, states, parts, [body.params[i] for i in asked], differentiate)
 
     seeds = [(_arriving(body, rows, states, i), parts[i]) for i in sorted(parts) if i >= states]
@@ -47,11 +49,34 @@ def _of_loop(node: Node, parts: Mapping[int, Node], wanted: Container[Node],
                 reverse=not node.reverse)
 
     gradients: list[Node | None] = [None] * len(node.args)
+    for i, part in untouched.items():
+        gradients[rows + i] = part
     for i, result in zip(carried, made, strict=False):
         gradients[rows + i] = result
     for i, result in zip(kept, made[len(carried):], strict=True):
         gradients[i] = result if i < rows else sum(result, axes=(0,), keepdims=False)
     return gradients
+
+
+def _without_copies(node: Node, parts: Mapping[int, Node]) -> tuple[Mapping[int, Node], Mapping[int, Node]]:
+    """The gradients in results, those of states that are mere copies of others added to these; and what reaches the
+    initial values of the copies: nothing, where there is a step.
+
+    A copy has the new value of another state, and no step reads it.  So is the last output of most recurrent layers.
+    """
+    body, states = node.body, node.states
+    read = set(postorder(body.outputs))
+    params = body.params[node.sequences:]
+    left, untouched = dict(parts), {}
+    for i in [i for i in parts if i < states and params[i] not in read]:
+        same = [k for k, out in enumerate(body.outputs[:states]) if out is body.outputs[i] and params[k] in read]
+        if same and params[same[0]].shape == params[i].shape:
+            part, none = left.pop(i), _zeros(parts[i])
+            runs = gt(size(value=node.length, dtype=i64), constant(0, i64))
+            moved = select(runs, part, none)
+            left[same[0]] = left[same[0]] + moved if same[0] in left else moved
+            untouched[i] = select(runs, none, part)
+    return left, untouched
 
 
 def _adjoints(body: Graph, rows: int, states: int, parts: Mapping[int, Node], asked: Sequence[Node],
@@ -100,10 +125,7 @@ class _Residuals:
         operands = dict.fromkeys(a for n in (*order,) for a in n.args) | dict.fromkeys(results)
         stored = [n for n in operands if n in forward and n in of_states]
 
-        previous = [n for n in stored if n in body.params]
-        extra = [n for n in stored if n not in body.params]
-        keeping = dict.fromkeys((*body.outputs[states:], *extra,
-                                 *(body.outputs[body.params.index(p) - rows] for p in previous)))
+        keeping = dict.fromkeys((*body.outputs[states:], *stored))
         fuller = Graph(body.name, body.params, (*body.outputs[:states], *keeping))
         place = {n: states + i for i, n in enumerate(keeping)}
 
@@ -111,10 +133,7 @@ class _Residuals:
             return loop_with(node, fuller, place[n])
 
         self.rows = [(p, a) for p, a in zip(body.params[:rows], node.args, strict=False) if p in operands]
-        self.rows += [(n, all_steps(n)) for n in extra]
-        for p in previous:
-            i = body.params.index(p)
-            self.rows.append((p, _before(all_steps(body.outputs[i - rows]), node.args[i], node)))
+        self.rows += [(n, all_steps(n)) for n in stored]
         behind = rows + states
         self.captures = [(p, a) for p, a in zip(body.params[behind:], node.args[behind:], strict=True) if p in operands]
         self.results = list(results)
@@ -127,17 +146,6 @@ def _depending(body: Graph, params: Sequence[Node]) -> set[Node]:
         if not found.isdisjoint(node.args):
             found.add(node)
     return found
-
-
-def _before(after: Node, initial: Node, node: Node) -> Node:
-    """The states before each step, of those after it and the one before the first."""
-    first = reshape(initial, shape=(1, *initial.shape))
-    joined = concatenate(*((after, first) if node.reverse else (first, after)), axis=0)
-    start = 1 if node.reverse else 0
-    rank = len(after.shape)
-    rows: Node = slice(joined, starts=(start, *(0,) * (rank - 1)), limits=(start + node.length, *after.shape[1:]),
-                       steps=(1,) * rank)
-    return rows
 
 
 def _of_choice(node: Node, parts: Mapping[int, Node], wanted: Container[Node],

@@ -39,14 +39,22 @@ class Turns:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """Rows of which each step writes to that of the next one, and the last step to `final`."""
+
+    rows: Row
+    final: Part
+
+
+@dataclass(frozen=True)
 class Before:
     """A state as a step finds it: `initial` in the first step, later where the step before has left it."""
 
     initial: Part
-    left: Row | Turns
+    left: Row | Turns | Ahead
 
 
-Slot = Fixed | Row | Turns | Before
+Slot = Fixed | Row | Turns | Ahead | Before
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,15 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """`count` bytes that are to be in the row of the first step."""
+
+    rows: Row
+    initial: Part
+    count: Size
+
+
+@dataclass(frozen=True)
 class LoopSpec:
     """How a loop runs its body.
 
@@ -69,6 +86,7 @@ class LoopSpec:
         slots: for each external of the body, where it is.
         arena: where the body's arena begins, in bytes from that of the program around.
         copies: what is left to do after the last step.
+        begins: what is done before the first, where there is one.
     """
 
     length: Size
@@ -76,6 +94,7 @@ class LoopSpec:
     slots: tuple[Slot, ...]
     arena: Size
     copies: tuple[Copy, ...]
+    begins: tuple[Begin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +151,7 @@ def steps(spec: LoopSpec, body: str, writer: Writer, sizes: str, arena: str) -> 
     length = writer.sizes.value(spec.length)
     strides = {row: writer.sizes.value(row.stride) for slot in spec.slots if (row := _row(slot)) is not None}
     counts = [writer.sizes.value(copy.count) for copy in spec.copies]
+    begins = [(begin, writer.pointer(begin.initial), writer.sizes.value(begin.count)) for begin in spec.begins]
 
     yield f"  %table = alloca [{max(1, len(spec.slots))} x ptr], align 8"
     yield from writer.lines
@@ -139,14 +159,21 @@ def steps(spec: LoopSpec, body: str, writer: Writer, sizes: str, arena: str) -> 
     yield f"  %some = icmp sgt i64 {length}, 0"
     yield "  br i1 %some, label %enter, label %none"
     yield "enter:"
+    for i, (begin, initial, count) in enumerate(begins):
+        place = "%last_step" if spec.reverse else "0"
+        yield f"  %begin{i}.offset = mul i64 {place}, {strides[begin.rows]}"
+        yield f"  %begin{i} = getelementptr i8, ptr {writer.pointer(begin.rows.place)}, i64 %begin{i}.offset"
+        yield _copied(f"%begin{i}", initial, count)
     yield "  br label %step"
     yield "step:"
     yield "  %t = phi i64 [ 0, %enter ], [ %next, %step ]"
     yield "  %left = sub i64 %last_step, %t"
     yield "  %is_first = icmp eq i64 %t, 0"
     yield "  %other_turn = trunc i64 %left to i1"
+    yield "  %is_last = icmp eq i64 %left, 0"
     at, back = ("%left", 1) if spec.reverse else ("%t", -1)
     yield f"  %before = add i64 {at}, {back}"
+    yield f"  %behind = add i64 {at}, {-back}"
     for i, slot in enumerate(spec.slots):
         yield from _slot(i, slot, at, writer, strides)
     yield f"  call void @{body}(ptr %table, ptr {sizes}, ptr {arena})"
@@ -161,7 +188,7 @@ def steps(spec: LoopSpec, body: str, writer: Writer, sizes: str, arena: str) -> 
                 yield f"  %done{i}_offset = mul i64 {place}, {strides[left]}"
                 yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(left.place)}, i64 %done{i}_offset"
                 yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
-            case Before(_, Turns(final)) if final != copy.destination:
+            case Before(_, Turns(final) | Ahead(_, final)) if final != copy.destination:
                 yield _copied(writer.pointer(copy.destination), writer.pointer(final), count)
             case External() | Arena() | Within() as source:
                 yield _copied(writer.pointer(copy.destination), writer.pointer(source), count)
@@ -280,6 +307,8 @@ def parts_of(slot: Slot) -> Iterator[Part]:
             yield place
         case Turns(final, other):
             yield from (final, other)
+        case Ahead(rows, final):
+            yield from (rows.place, final)
         case Before(initial, left):
             yield initial
             yield from parts_of(left)
@@ -289,6 +318,8 @@ def _row(slot: Slot) -> Row | None:
     """The rows that a slot moves along."""
     if isinstance(slot, Before):
         slot = slot.left
+    if isinstance(slot, Ahead):
+        return slot.rows
     return slot if isinstance(slot, Row) else None
 
 
@@ -312,9 +343,14 @@ def _slot(i: int, slot: Slot, at: str, writer: Writer, strides: Mapping[Row, str
             yield from row(slot, at, name)
         case Turns():
             yield turn(slot, name, flipped=False)
+        case Ahead(rows, final):
+            yield from row(rows, "%behind", f"{name}.next")
+            yield f"  {name} = select i1 %is_last, ptr {writer.pointer(final)}, ptr {name}.next"
         case Before(initial, left):
             if isinstance(left, Row):
                 yield from row(left, "%before", f"{name}.left")
+            elif isinstance(left, Ahead):
+                yield from row(left.rows, at, f"{name}.left")
             else:
                 yield turn(left, f"{name}.left", flipped=True)
             yield f"  {name} = select i1 %is_first, ptr {writer.pointer(initial)}, ptr {name}.left"

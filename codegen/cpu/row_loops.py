@@ -58,8 +58,8 @@ def _kernel(name: str, spec: LoopSpec, batch: Batch, symbols: Sequence[str]) -> 
     write(f"  %arena.before = mul i64 %first, {writer.sizes.value(_unit_arena(batch.memory))}")
     write(f"  %arena.own = getelementptr i8, ptr {arena}, i64 %arena.before")
     write(f"  %from = mul i64 %first, {UNIT}")
-    write(f"  %behind = mul i64 %last, {UNIT}")
-    write(f"  %to = call i64 @llvm.smin.i64(i64 %behind, i64 {writer.sizes.value(batch.rows)})")
+    write(f"  %end = mul i64 %last, {UNIT}")
+    write(f"  %to = call i64 @llvm.smin.i64(i64 %end, i64 {writer.sizes.value(batch.rows)})")
     write("  %rows = sub i64 %to, %from")
     writer.table("%step_sizes", "i64", [*(writer.known[symbol] for symbol in symbols), "%rows"])
     writer.known[ROWS], writer.first_row = "%rows", "%from"

@@ -189,6 +189,24 @@ def group_of(node: Node) -> object:
     return node.op, node.args, *(v for k, v in node.attrs.items() if k != "result")
 
 
+def kept_before(node: Node) -> dict[int, int]:
+    """Results that keep what a state is before each step, with the number of the state.
+
+    Of those alone for which a step can leave the new value in the row of the next one: it is kept nowhere else.
+    """
+    body, states = node.body, node.states
+    params, kept = body.params[node.sequences:node.sequences + states], body.outputs[states:]
+    found: dict[int, int] = {}
+    taken = {*params, *kept}
+    for i, out in enumerate(kept, states):
+        if out in params and out not in body.outputs[:states]:
+            new = body.outputs[params.index(out)]
+            if new not in taken:
+                taken.add(new)
+                found[i] = params.index(out)
+    return found
+
+
 def loop_with(node: Node, body: Graph, result: int) -> Node:
     """A result of the loop that runs another body on the same operands, such as one that keeps more of each step."""
     return rebuild(node, node.args, body=body, result=result)
