@@ -76,7 +76,8 @@ def chosen(functions: Sequence[Found], name: str | None, path: Path) -> list[Fou
     Raises: ArgumentError if there are none.
     """
     if not functions:
-        raise ArgumentError(f"{path} makes no function: nothing to show")
+        what = "holds no graph" if path.suffix == ".ir" else "makes no function"
+        raise ArgumentError(f"{path} {what}: nothing to show")
     if name is None:
         return list(functions)
     called = [found for found in functions if name in found.names]
@@ -97,6 +98,8 @@ def _of_text(path: Path) -> list[Found]:
 
     try:
         graphs = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise IRError(f"{path}: this is no text in UTF-8") from None
     except IRError as error:
