@@ -50,12 +50,16 @@ class Action:
 
 @dataclass(frozen=True)
 class View:
-    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it."""
+    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
+
+    `after` says whether `--after` means something to it.
+    """
 
     option: str
     metavar: str | None
     help: str
     show: Callable[[Sequence[Found], argparse.Namespace], None]
+    after: bool = True
 
 
 Entry = TypeVar("Entry", Action, View)
@@ -67,6 +71,8 @@ def _dump(options: argparse.Namespace) -> int:
     if options.stage != "graph" and (view or options.after):
         other = view.option if view else "--after"
         raise ArgumentError(f"{other} shows graphs; it has no meaning with --stage {options.stage}")
+    if view and options.after and not view.after:
+        raise ArgumentError(f"{view.option} is about all passes; --after has no meaning with it")
 
     from tensorc.inspect.found import chosen, functions_of, located
 
@@ -95,7 +101,54 @@ def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
     from tensorc.inspect.paint import paint_for
 
     for found in functions:
-        print_differences(trace(found.graph, found.pipeline), paint_for(sys.stdout), options.after)
+        history = trace(found.graph, found.pipeline)
+        if options.after is not None:
+            history.index(options.after)
+        print_differences(history, paint_for(sys.stdout), options.after)
+
+
+def _node(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.follow import check_after, print_node
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    check_after(options.after)
+    if len(functions) > 1:
+        raise ArgumentError(f"--node is about one function, and there are {', '.join(f.names[0] for f in functions)}; "
+                            f"name it: FILE:NAME")
+    for found in functions:
+        print_node(trace(found.graph, found.pipeline), options.node, options.after, paint_for(sys.stdout))
+
+
+def _why(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+    from tensorc.inspect.why import print_why
+
+    for found in functions:
+        print_why(trace(found.graph, found.pipeline, [options.why]), options.why, paint_for(sys.stdout))
+
+
+def _dot(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.dot import dot
+    from tensorc.inspect.follow import check_after
+    from tensorc.inspect.stages import history_up_to
+
+    check_after(options.after)
+    for found in functions:
+        print(dot(history_up_to(found, options.after).stages[-1]))
+
+
+def _list(options: argparse.Namespace) -> int:
+    """`--list`: names the functions of a file; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.listing import listing
+
+    path, name = located(options.list)
+    functions, status = functions_of(path, options.arguments)
+    if functions or status == 0:
+        print(listing(chosen(functions, name, path)))
+    return status
 
 
 def _time(options: argparse.Namespace) -> int:
@@ -141,6 +194,7 @@ def _with_passes(options: argparse.Namespace) -> AbstractContextManager[None]:
 
 ACTIONS: tuple[Action, ...] = (
     Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
+    Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
     Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
     Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
     Action("--devices", None, "what programs run on here", _devices),
@@ -148,6 +202,9 @@ ACTIONS: tuple[Action, ...] = (
 
 VIEWS: tuple[View, ...] = (
     View("--diff", None, "what each pass changed, or the one that --after names", _diff),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
+    View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
 )
 
 
@@ -187,7 +244,9 @@ def _parser() -> argparse.ArgumentParser:
     for view in VIEWS:
         _add(views, view)
     shown = parser.add_argument_group("of what")
-    shown.add_argument("--after", metavar="PASS", help="the graph after this pass; `input` as built, `all` after each")
+    shown.add_argument("--after", metavar="PASS", 
+                       help="the graph after this pass; `input`: as built, `all`: after each, `changed`: after each "
+                            "that changed it")
     shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
     added = parser.add_argument_group("through which passes")
     added.add_argument("--passes", metavar="FILE|NAME", action="append", default=[],
