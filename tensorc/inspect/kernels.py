@@ -12,7 +12,7 @@ from tensorc.codegen.assemble import assemble
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group
+from tensorc.ir.kernels import Group, told_groups
 from tensorc.ir.node import Node
 
 _LLVM_FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
@@ -25,13 +25,15 @@ class Kernel:
 
     Attributes:
         name: as the dump has it, such as `k3`, or `k3_k0` within the loop k3.
-        group: the nodes, with what they read and write.
+        group: what it reads and writes.
+        nodes: the nodes of the text that it computes, operands first.
         loops: its loop IR, a kernel or a few, in the order they run.
         functions: the functions of the program's text that run it; equal kernels share theirs.
     """
 
     name: str
     group: Group = field(repr=False)
+    nodes: tuple[Node, ...] = field(repr=False)
     loops: tuple[loopir.Kernel | loopir.Matmul | loopir.Conv, ...] = field(repr=False)
     functions: tuple[str, ...]
 
@@ -47,8 +49,9 @@ class Kernels:
     def __init__(self, graph: Graph) -> None:
         self._target = Target.host()
         assembly = assemble(graph, self._target)
+        told = {each.name: each for each in told_groups(graph)}
         self.all = tuple(
-            Kernel(group.name, group, tuple(each.kernel for each in lowered),
+            Kernel(group.name, group, told[group.name].nodes, tuple(each.kernel for each in lowered),
                    tuple(dict.fromkeys(f for each in lowered for f in assembly.functions[each.kernel.name])))
             for group, lowered in assembly.lowered
         )
@@ -77,6 +80,6 @@ class Kernels:
     def _by_node(self) -> Mapping[Node, tuple[Kernel, ...]]:
         found: dict[Node, tuple[Kernel, ...]] = {}
         for kernel in self.all:
-            for node in kernel.group.nodes:
+            for node in kernel.nodes:
                 found[node] = (*found.get(node, ()), kernel)
         return found

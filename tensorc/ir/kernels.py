@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import Graph, postorder
+from tensorc.ir.graph import Graph, nested, postorder
 from tensorc.ir.node import Node
 
 ROWS = "rows__"
@@ -79,6 +79,40 @@ def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, G
         yield name, group, graph
         for i, body in enumerate(group.bodies):
             yield from named_groups(body, prefix_of_body(name, i))
+
+
+@dataclass(frozen=True)
+class Told:
+    """A group of a plan in terms of the graph's text.
+
+    The plan of a loop's body may be for some rows of a batch; the text has the body as it was before.
+
+    Attributes:
+        name: of its kernels in the program.
+        group: the group.
+        graph: the graph of the text that it is of, which may be a body.
+        nodes: the nodes of the text that it computes, operands first.
+        outputs: those of them that it writes to memory, in its order.
+    """
+
+    name: str
+    group: Group
+    graph: Graph
+    nodes: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+
+
+def told_groups(graph: Graph) -> list[Told]:
+    """The groups of a planned graph, and after each those of the bodies that it runs."""
+    found: list[Told] = []
+    told: dict[int, tuple[Graph, dict[Node, Node]]] = {id(graph): (graph, {})}
+    for name, group, planned in named_groups(graph):
+        inside, same = told[id(planned)]
+        outputs = tuple(same.get(n, n) for n in group.outputs)
+        found.append(Told(name, group, inside, tuple(same.get(n, n) for n in group.nodes), outputs))
+        for body, inner in zip(group.bodies, nested(outputs[0]), strict=bool(group.bodies)):
+            told[id(body)] = inner, dict(zip(body.nodes, inner.nodes, strict=True))
+    return found
 
 
 def prefix_of_body(group: str, number: int) -> str:
