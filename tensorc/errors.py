@@ -31,5 +31,9 @@ class RewriteError(TensorcError, RuntimeError):
     """A pass that broke its contract: changed a type, or did not settle."""
 
 
+class CheckError(TensorcError, ArithmeticError):
+    """A kernel that does not compute what its reference does, or makes a NaN, while TENSORC_CHECK=1."""
+
+
 class InternalError(TensorcError, RuntimeError):
     """A fault of the compiler itself."""
