@@ -4,6 +4,8 @@
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
+    tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
+    tensorc --new-pass FastSwish                    a file to start a pass from, and its test
     tensorc --devices                               what programs run on here
 
 What a script prints goes to the standard error stream; the standard output holds the dump alone, and a dump of
@@ -19,7 +21,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import tensorc
@@ -46,12 +50,16 @@ class Action:
 
 @dataclass(frozen=True)
 class View:
-    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it."""
+    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
+
+    `after` says whether `--after` means something to it.
+    """
 
     option: str
     metavar: str | None
     help: str
     show: Callable[[Sequence[Found], argparse.Namespace], None]
+    after: bool = True
 
 
 Entry = TypeVar("Entry", Action, View)
@@ -63,6 +71,8 @@ def _dump(options: argparse.Namespace) -> int:
     if options.stage != "graph" and (view or options.after):
         other = view.option if view else "--after"
         raise ArgumentError(f"{other} shows graphs; it has no meaning with --stage {options.stage}")
+    if view and options.after and not view.after:
+        raise ArgumentError(f"{view.option} is about all passes; --after has no meaning with it")
 
     from tensorc.inspect.found import chosen, functions_of, located
 
@@ -76,12 +86,69 @@ def _dump(options: argparse.Namespace) -> int:
 def _stages(functions: Sequence[Found], options: argparse.Namespace) -> None:
     """What is shown if no other view is asked for."""
     from tensorc.inspect import stages
+    from tensorc.inspect.paint import paint_for
 
     for found in functions:
         if options.stage == "graph":
-            stages.print_graphs(found, options.after)
+            stages.print_graphs(found, options.after, paint_for(sys.stdout))
         else:
             stages.print_code(found, options.stage)
+
+
+def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.difference import print_differences
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    for found in functions:
+        history = trace(found.graph, found.pipeline)
+        if options.after is not None:
+            history.index(options.after)
+        print_differences(history, paint_for(sys.stdout), options.after)
+
+
+def _node(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.follow import check_after, print_node
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    check_after(options.after)
+    if len(functions) > 1:
+        raise ArgumentError(f"--node is about one function, and there are {', '.join(f.names[0] for f in functions)}; "
+                            f"name it: FILE:NAME")
+    for found in functions:
+        print_node(trace(found.graph, found.pipeline), options.node, options.after, paint_for(sys.stdout))
+
+
+def _why(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+    from tensorc.inspect.why import print_why
+
+    for found in functions:
+        print_why(trace(found.graph, found.pipeline, [options.why]), options.why, paint_for(sys.stdout))
+
+
+def _dot(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.dot import dot
+    from tensorc.inspect.follow import check_after
+    from tensorc.inspect.stages import history_up_to
+
+    check_after(options.after)
+    for found in functions:
+        print(dot(history_up_to(found, options.after).stages[-1]))
+
+
+def _list(options: argparse.Namespace) -> int:
+    """`--list`: names the functions of a file; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.listing import listing
+
+    path, name = located(options.list)
+    functions, status = functions_of(path, options.arguments)
+    if functions or status == 0:
+        print(listing(chosen(functions, name, path)))
+    return status
 
 
 def _time(options: argparse.Namespace) -> int:
@@ -104,13 +171,41 @@ def _devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new_pass(options: argparse.Namespace) -> int:
+    from tensorc.authoring import new_pass
+
+    rule, test = new_pass(options.new_pass, Path.cwd())
+    print(f"wrote {rule.name} and {test.name}\n"
+          f"  pytest {test.name}\n"
+          f"  tensorc --dump-ir SCRIPT.py --passes {rule.name} --after all")
+    return 0
+
+
+def _with_passes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """What `--passes` and `--without` ask for, in every function made inside."""
+    if not options.passes and not options.without:
+        return nullcontext()
+    from tensorc.authoring import passes_in
+    from tensorc.passes import using
+
+    given = [p for text in options.passes for p in (passes_in(Path(text)) if text.endswith(".py") else [text])]
+    return using(*given, without=options.without)
+
+
 ACTIONS: tuple[Action, ...] = (
     Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
+    Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
     Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
+    Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
     Action("--devices", None, "what programs run on here", _devices),
 )
 
-VIEWS: tuple[View, ...] = ()
+VIEWS: tuple[View, ...] = (
+    View("--diff", None, "what each pass changed, or the one that --after names", _diff),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
+    View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action = _asked(ACTIONS, options)
     assert action is not None                       # the parser asks for one
     try:
-        status = action.run(options)
+        with _with_passes(options):
+            status = action.run(options)
         sys.stdout.flush()
     except TensorcError as error:
         print(f"tensorc: {error}", file=sys.stderr)
@@ -148,8 +244,14 @@ def _parser() -> argparse.ArgumentParser:
     for view in VIEWS:
         _add(views, view)
     shown = parser.add_argument_group("of what")
-    shown.add_argument("--after", metavar="PASS", help="the graph after this pass; `input` as built, `all` after each")
+    shown.add_argument("--after", metavar="PASS", 
+                       help="the graph after this pass; `input`: as built, `all`: after each, `changed`: after each "
+                            "that changed it")
     shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
+    added = parser.add_argument_group("through which passes")
+    added.add_argument("--passes", metavar="FILE|NAME", action="append", default=[],
+                       help="those of a Python file, or installed under a name, join every function's")
+    added.add_argument("--without", metavar="PASS", action="append", default=[], help="leaves out a pass or a rule")
     timed = parser.add_argument_group("what --time runs")
     timed.add_argument("--sizes", metavar="n=128,…", help="sizes of the graphs of a .ir file (default: 64 each)")
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)

@@ -31,10 +31,10 @@ from tensorc.inspect.kernels import Kernels
 from tensorc.inspect.origins import Came, Went, origins
 from tensorc.ir.graph import Graph, Location
 from tensorc.ir.node import Node
-from tensorc.ir.text import bodies, dump, labels, placing, statement, unnamed
+from tensorc.ir.text import bodies, dump, labels, placings, statement, unnamed
 from tensorc.passes.context import Context, Event
 from tensorc.passes.manager import Pipeline
-from tensorc.passes.rewrite import Fired, Missed
+from tensorc.passes.rewrite import Fired, Missed, Rewrite
 
 INPUT = "input"
 
@@ -79,8 +79,8 @@ class Stage:
         name: of the pass; "input" for the graph as it was built.
         graph: the graph.
         notes: what passes have said of nodes.
-        came: for every node, where it comes from.
-        went: for every node of the stage before, what became of it.
+        came: for every node, and those that were there for a while within the pass, where it comes from.
+        went: for every node of the stage before, and those within the pass, what became of it.
         fired, missed: the rewrites of the pass, in order; misses of those rules alone that were asked about.
         seconds: that the pass took.
     """
@@ -94,12 +94,17 @@ class Stage:
     missed: tuple[Missed, ...] = field(default=(), repr=False)
     seconds: float = 0
 
+    @property
+    def when(self) -> str:
+        """When the graph is so, in words."""
+        return "as it was built" if self.name == INPUT else f"after {self.name}"
+
     @functools.cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The graphs of the dump, in its order: the function itself comes last."""
-        inside = bodies(self.graph)
+        inside, places = bodies(self.graph), placings(self.graph)
         graphs = [*((name, body) for body, name in inside.items()), ("", self.graph)]
-        return tuple(Block(title, g, inside, labels(g), placing(g)) for title, g in graphs)
+        return tuple(Block(title, g, inside, labels(g), places.get(g, {})) for title, g in graphs)
 
     @functools.cached_property
     def text(self) -> str:
@@ -119,15 +124,22 @@ class Stage:
         """The block in which a node stands; None for one that is in no line of its own, or not of this stage."""
         return self._blocks_of.get(node)
 
+    def title_of(self, node: Node) -> str:
+        """The title of the block in which a node stands."""
+        block = self.block(node)
+        return "" if block is None else block.title
+
     def name_of(self, node: Node) -> str:
         """A node's name in the dump of this stage."""
         block = self.block(node)
         return repr(node) if block is None else block.name(node)
 
     def line_of(self, node: Node) -> str:
-        """A node's line in the dump of this stage, without comment."""
+        """A node's line in the dump of this stage, without comment; of a parameter, its name and type."""
         block = self.block(node)
-        return repr(node) if block is None or unnamed(node) else block.line(node)
+        if block is None:
+            return repr(node)
+        return f"{block.names[node]}: {node.type}" if unnamed(node) else block.line(node)
 
     def lines(self, node: Node) -> tuple[Location, ...]:
         """The user's lines behind a node."""
@@ -136,12 +148,13 @@ class Stage:
     def node(self, name: str) -> Node:
         """The node of a name, such as `%3`, `3`, `body0:%3` or `x`.  Raises ArgumentError."""
         named = {block.name(n): n for block in self.blocks for n in block.names}
-        for spelled in (name, f"%{name}", name.replace(":", ":%")):
+        wanted = name.removeprefix("graph:")
+        for spelled in (wanted, f"%{wanted}", wanted.replace(":", ":%")):
             if spelled in named:
                 return named[spelled]
         near = difflib.get_close_matches(name, named, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {_range(list(named))}"
-        raise ArgumentError(f"{self.graph.name} has no node {name!r} {_when(self.name)}; {hint}")
+        raise ArgumentError(f"{self.graph.name} has no node {name!r} {self.when}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -150,11 +163,13 @@ class History:
 
     Attributes:
         stages: the graph as it was built, and after every pass.
+        rules: the rewrites that were there to fire, by name.
         failure: what the pass after the last stage raised, if one did.
     """
 
     pipeline: Pipeline
     stages: tuple[Stage, ...]
+    rules: Mapping[str, Rewrite] = field(default_factory=dict, repr=False)
     failure: Exception | None = None
 
     def index(self, name: str | None) -> int:
@@ -199,9 +214,9 @@ def trace(graph: Graph, pipeline: Pipeline, asked: Collection[str] = ()) -> Hist
     def observe(name: str, after: Graph) -> None:
         nonlocal start
         seconds = time.perf_counter() - start
-        came, went = origins(name, stages[-1].graph if stages else after, after, events)
+        related = origins(name, stages[-1].graph if stages else after, after, events)
         stages.append(Stage(
-            name, after, dict(context.notes), came, went,
+            name, after, dict(context.notes), related.came, related.went,
             tuple(e for e in events if isinstance(e, Fired)), tuple(e for e in events if isinstance(e, Missed)),
             seconds if name != INPUT else 0,
         ))
@@ -209,17 +224,14 @@ def trace(graph: Graph, pipeline: Pipeline, asked: Collection[str] = ()) -> Hist
         start = time.perf_counter()
 
     context = Context(trace=events, asked=asked, observers=(observe,))
+    failure = None
     try:
         pipeline.run(graph, context)
     except Exception as error:
         if not stages:
             raise
-        return History(pipeline, tuple(stages), error)
-    return History(pipeline, tuple(stages))
-
-
-def _when(name: str) -> str:
-    return "as it was built" if name == INPUT else f"after {name}"
+        failure = error
+    return History(pipeline, tuple(stages), context.applied, failure)
 
 
 def _range(names: list[str]) -> str:
