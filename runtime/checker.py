@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from tensorc.codegen.assemble import Assembly, groups
+from tensorc.codegen.assemble import Assembly
 from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
 from tensorc.codegen.cpu.watch import Site
 from tensorc.errors import CheckError
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, Location
-from tensorc.ir.kernels import Group, Place, memory_of
+from tensorc.ir.kernels import Group, Place, memory_of, named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.text import bodies, inline, labels, operand, statement, unnamed
 from tensorc.runtime import verdict
@@ -95,13 +95,28 @@ class Checker:
     def __init__(self, name: str, graph: Graph, assembly: Assembly, sites: Sequence[Site]) -> None:
         self.error: BaseException | None = None
         self._name = name
-        self._work = {n: _Work(n, group, inside) for n, group, inside in groups(graph)}
+        self._work = {n: _Work(n, group, inside) for n, group, inside in named_groups(graph)}
         self._graphs = _graphs(assembly.spec, graph, self._work)
-        of_kernel = {each.kernel.name: group.name for group, kernels in assembly.lowered for each in kernels}
-        self._starts, self._ends = _spans(sites, of_kernel)
+        self._starts, self._ends = self._spans(assembly, sites)
         self._sites = sites
         self._expected: dict[str, dict[Node, Array]] = {}
         self._running: list[_Running] = []
+
+    def _spans(self, assembly: Assembly, sites: Sequence[Site]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+        """For each site, the groups whose first launch is there, and those whose last one is.
+
+        What is packed ahead for the body of a loop is none of the program around it.
+        """
+        of_kernel = {each.kernel.name: group.name for group, kernels in assembly.lowered for each in kernels}
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for number, site in enumerate(sites):
+            for launch in site.step if isinstance(site.step, tuple) else ():
+                name = of_kernel[launch.source]
+                if self._work[name].graph is self._graphs[id(site.program)]:
+                    first.setdefault(name, number)
+                    last[name] = number
+        return _inverted(first), _inverted(last)
 
     def begin(self) -> None:
         """A new run."""
@@ -236,13 +251,14 @@ class Checker:
     def _keep(self, run: _Running, body: Graph, memory: Memory) -> None:
         """A step, or a branch, has run: what it has made."""
         node = run.work.group.outputs[0]
-        made = {out: memory.at(Place("output", i), out) for i, out in enumerate(body.outputs)}
-        if run.work.group.kind == "choice":
-            whole = node.otherwise if run.step else node.then
-            run.rows.append([made[out] for out in whole.outputs])
-        else:
-            run.states = [made[out] for out in node.body.outputs[:node.states]]
-            run.rows.append([made[out] for out in node.body.outputs[node.states:]])
+        choice = run.work.group.kind == "choice"
+        whole: Graph = (node.otherwise if run.step else node.then) if choice else node.body
+        values = [memory.at(Place("output", i), out) for i, out in enumerate(body.outputs)]
+        made = dict(zip(dict.fromkeys(whole.outputs), values, strict=True))
+        results = [made[out] for out in whole.outputs]
+        if not choice:
+            run.states, results = results[:node.states], results[node.states:]
+        run.rows.append(results)
 
     def _leave(self, run: _Running, memory: Memory) -> None:
         """A loop or a choice is done: its results must be what its steps have made."""
@@ -273,17 +289,6 @@ def _graphs(program: ProgramSpec, graph: Graph, work: Mapping[str, _Work]) -> di
             for each, body in zip(inner, work[step.source].group.bodies, strict=True):
                 found |= _graphs(each, body, work)
     return found
-
-
-def _spans(sites: Sequence[Site], of_kernel: Mapping[str, str]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
-    """For each site, the groups whose first launch is there, and those whose last one is."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for number, site in enumerate(sites):
-        for launch in site.step if isinstance(site.step, tuple) else ():
-            first.setdefault(of_kernel[launch.source], number)
-            last[of_kernel[launch.source]] = number
-    return _inverted(first), _inverted(last)
 
 
 def _inverted(places: Mapping[str, int]) -> dict[int, list[str]]:

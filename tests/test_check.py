@@ -1,5 +1,6 @@
 """TENSORC_CHECK=1: kernels beside their references, and what is said of the first that differs or makes a NaN."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -120,8 +121,8 @@ def test_a_kernel_that_computes_something_else_is_named(golden: Golden, monkeypa
 
 
 def test_a_loop_that_hands_on_the_wrong_rows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = bodies._loop
-    monkeypatch.setattr(bodies, "_loop", lambda *args: replace(loop(*args), reverse=True))
+    spec = bodies._Loop.spec
+    monkeypatch.setattr(bodies._Loop, "spec", lambda loop: replace(spec(loop), reverse=True))
     x = K.placeholder((None, 3), name="x")
     function = K.function([x], [K.foldl(lambda s, row: K.tanh(s * 0.5 + row), x, K.zeros((3,)))], name="fold")
 
@@ -187,7 +188,22 @@ def test_an_integer_may_differ_only_where_a_nudge_decides_it() -> None:
     assert verdict.within(found, wanted, tolerance).tolist() == [True, False, True]
 
 
+def test_a_loop_whose_rows_threads_share_is_checked_step_by_step() -> None:
+    x, w = K.placeholder((None, 4, 6), name="x"), K.variable(np.eye(6), name="w")
+    _, states, _ = K.rnn(lambda row, s: (n := K.tanh(row + K.dot(s[0], w)), [n]), x, [K.dot(x[:, 0], w)])
+    function = K.function([x], [K.sum(states), *K.gradients(K.sum(states), [w])])
+    values = np.random.default_rng(0).normal(size=(9, 4, 6))
+
+    results = function([values])
+
+    loops = [g for g in function.ir.plan.groups if g.kind == "loop"]
+    assert [g.batch is not None for g in loops] == [True, True]
+    row = next(r for r in function.profile([values], seconds=0).rows if r.kernel.startswith(f"{loops[0].name}_"))
+    assert row.calls == 4
+    assert row.bytes > 4 * 9 * 6 * 4
+    assert np.isfinite(results[0])
+
+
 def without_lines(text: str) -> str:
     """A message without the numbers of this file's lines."""
-    import re
     return re.sub(r"test_check\.py:\d+", "test_check.py:LINE", text)
