@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,8 +10,9 @@ from tensorc.codegen.bodies import Places, run_bodies
 from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.lower import Lowered, lower
-from tensorc.codegen.module import Module
+from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -21,6 +23,15 @@ from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
 
 
+class KernelList(tuple[Work, ...]):
+    """Kernels in the order they run; printed one after another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
 @dataclass(frozen=True)
 class Assembly:
     """All of a program but its machine code.
@@ -28,14 +39,28 @@ class Assembly:
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
-        text: LLVM IR of the kernels and of `run`.
+        kernels: LLVM IR of the kernels.
         functions: for each kernel, by name, the functions of the text that run it, one after another.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
-    text: str
+    kernels: str
     functions: Mapping[str, tuple[str, ...]]
+
+    @property
+    def loops(self) -> KernelList:
+        """The kernels in the loop language."""
+        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
+
+    @functools.cached_property
+    def text(self) -> str:
+        """LLVM IR of the kernels and of `run`."""
+        return f"{self.kernels}\n{emit_program(self.spec)}"
+
+    def watched(self, watch: Watch) -> str:
+        """The same with every step watched."""
+        return f"{self.kernels}\n{emit_program(self.spec, watch)}"
 
 
 def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
@@ -48,7 +73,7 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     assembler = _Assembler(target, tuple(sizes), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
-    text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
+    text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
     return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
@@ -73,12 +98,12 @@ class _Assembler:
             columns: list[list[Launch]] = []
             for group in step:
                 places = Places(graph, graph.plan.arena + used)
+                group = replace(group, name=prefix + group.name)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                             for i, body in enumerate(group.bodies)]
+                    inner = [self.program(body, prefix_of_body(group.name, i)) for i, body in enumerate(group.bodies)]
                     steps.append(run_bodies(group, inner, places))
                 else:
-                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
+                    columns.append(self.launches(group, names, places))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
@@ -99,6 +124,20 @@ class _Assembler:
             self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
             launches += launched
         return launches
+
+
+def groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """Every group of a planned graph and of the bodies in it, with its name in the program and the graph it is of."""
+    assert graph.plan is not None
+    for group in graph.plan.groups:
+        yield prefix + group.name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from groups(body, prefix_of_body(prefix + group.name, i))
+
+
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
@@ -127,4 +166,4 @@ def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
     if code.workspace is not None:
         where = (*where, places.more(code.workspace))
     sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
-    return [Launch(name, where, sizes) for name in code.phases]
+    return [Launch(name, where, sizes, lowered.kernel.name) for name in code.phases]

@@ -59,7 +59,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     operands = [read[memory_of(a)] for a in node.args]
     results = {n.result: places.of(place) for n, place in zip(group.outputs, group.writes, strict=True)}
     if group.kind == "loop":
-        return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0])
+        return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0], group.name)
 
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
@@ -68,7 +68,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
-    return Choice(spec, (first, second))
+    return Choice(spec, (first, second), group.name)
 
 
 def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[int, Memory], program: ProgramSpec,

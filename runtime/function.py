@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, solve
@@ -27,7 +29,10 @@ from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 if TYPE_CHECKING:
+    from tensorc.codegen.assemble import KernelList
     from tensorc.passes.manager import Pipeline
+    from tensorc.runtime.profile import Profile
+    from tensorc.runtime.watched import Apart
 
 log = logging.getLogger("tensorc")
 
@@ -90,10 +95,16 @@ class Function:
         from tensorc.passes.pipeline import default
         return self._passes or default()
 
-    @property
-    def ir(self) -> str:
-        """The graph's text."""
-        return str(self.graph)
+    @functools.cached_property
+    def ir(self) -> Graph:
+        """The graph after all passes, for sizes that are all as assumed."""
+        return self.pipeline.run(self.graph)
+
+    @functools.cached_property
+    def kernels(self) -> KernelList:
+        """The kernels of `ir`, in the order they run."""
+        from tensorc.codegen.assemble import assemble
+        return assemble(self.ir, Target.host()).loops
 
     @property
     def program(self) -> Program:
@@ -226,6 +237,11 @@ class Function:
 
     def _binding(self, closed: Closed) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
+        code = program(closed.graph, self._passes)
+        return Binding(code, closed, len(self._inputs), self._kept(closed), self._effects(closed))
+
+    def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
+        """What a program reads besides the inputs, in the order of its parameters."""
         def kept(leaf: Node) -> Cell | Stream | Array:
             if leaf.op.name == "constant":
                 return np.ascontiguousarray(leaf.value)
@@ -233,10 +249,36 @@ class Function:
                 return self._cells[leaf]
             return self._streams[leaf] if leaf.role == "key" else self._defaults[leaf]
 
-        inputs = len(self._inputs)
-        effects = Effects(self.name, closed.graph, len(self._outputs), self._cuts)
-        code = program(closed.graph, self._passes)
-        return Binding(code, closed, inputs, [kept(n) for n in closed.leaves[inputs:]], effects)
+        return [kept(leaf) for leaf in closed.leaves[len(self._inputs):]]
+
+    def _effects(self, closed: Closed, *, silent: bool = False) -> Effects:
+        return Effects(self.name, closed.graph, len(self._outputs), self._cuts, silent=silent)
+
+    def apart(self, values: Sequence[object]) -> Apart:
+        """A call with these inputs that leaves the function's variables and streams alone, and prints nothing.
+
+        Raises: what a call raises for values that do not fit.
+        """
+        from tensorc.runtime.watched import Apart
+
+        arrays = self._arrays(values)
+        sizes = self._bound(arrays)
+        closed = self._closed(self._broadcasting(sizes))
+        return Apart(closed, arrays, sizes, self._kept(closed), self._effects(closed, silent=True))
+
+    def profile(self, values: Sequence[object], seconds: float = 0.25) -> Profile:
+        """Where the time of a call goes, kernel by kernel.
+
+        It runs on copies of variables and random streams, which are left as they are.
+
+        Args:
+            values: the inputs, as for a call.
+            seconds: how long to measure, at least.
+
+        Raises: what a call raises for values that do not fit.
+        """
+        from tensorc.runtime.profile import profile
+        return profile(self.apart(values), self._passes, seconds)
 
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"

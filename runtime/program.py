@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,16 +55,20 @@ class Program:
     """
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
-        self.graph = graph
-        self.sizes = size_symbols(graph)
-        self.times: dict[str, float] = {}
-        self._pipeline = pipeline
+        self._set(graph, pipeline)
         prepare()
         entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
         self.order: list[int] = entry.facts["order"]
         self.constants = entry.arrays
         with self._timed("load"):
             self.native = load_image(entry.image, threads.symbols())
+
+    def _set(self, graph: Graph, pipeline: Pipeline | None) -> None:
+        """What it is made of."""
+        self.graph = graph
+        self.sizes = size_symbols(graph)
+        self.times: dict[str, float] = {}
+        self._pipeline = pipeline
         self._arenas: list[Arena] = []
 
     @property
@@ -95,11 +99,14 @@ class Program:
         text = self.assembly.text
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
-
-        assert self.planned.plan is not None
-        constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
-        order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
+        order, constants = self._table()
         return store.Entry(image, {"order": order}, constants)
+
+    def _table(self) -> tuple[list[int], tuple[np.ndarray[Any, Any], ...]]:
+        """`order` and `constants`, from the assembly."""
+        assert self.planned.plan is not None
+        order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
+        return order, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -43,7 +43,7 @@ def check(g: Grown) -> None:
 
         assert len(got) == len(want)
         for k, (mine, theirs) in enumerate(zip(got, want, strict=True)):
-            assert_close(mine, theirs, f"result {k} for {sizes}\n{function.ir}")
+            assert_close(mine, theirs, f"result {k} for {sizes}\n{function.graph}")
     assert function.compilations == 1
 
 

@@ -52,7 +52,7 @@ Slot = Fixed | Row | Turns | Before
 class Copy:
     """`count` bytes to be moved when all steps are done.
 
-    Of a state, its last value where that was kept in rows, and its first one where there was no step.
+    Of a state, its last value where that was left elsewhere, and its first one where there was no step.
     """
 
     destination: Place
@@ -130,6 +130,8 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
                 yield f"  %done{i}_offset = mul i64 {place}, {strides[left]}"
                 yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(left.place)}, i64 %done{i}_offset"
                 yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
+            case Before(_, Turns(final)) if final != copy.destination:
+                yield _copied(writer.pointer(copy.destination), writer.pointer(final), count)
             case External() | Arena() as source:
                 yield _copied(writer.pointer(copy.destination), writer.pointer(source), count)
     yield "  ret void"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from tensorc.backend.sparse_leaves import cells as sparse_cells
 from tensorc.backend.tensor import Tensor, tensor
 from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
 from tensorc.errors import ArgumentError
-from tensorc.ir.graph import postorder
+from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
+
+if TYPE_CHECKING:
+    from tensorc.runtime.profile import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -74,10 +77,37 @@ class Function:
         now = {cell: cell.value for cell, _ in self._kept}
         return [*given, *(getattr(now[cell], part) for cell, part in self._kept)]
 
+    def profile(self, inputs: Any = (), seconds: float = 0.25) -> Profile:
+        """Where the time of a call with these inputs goes, kernel by kernel: print it, or read its `rows`.
+
+        It runs on copies of variables and random streams, which are left as they are.
+
+        Args:
+            inputs: as for a call.
+            seconds: how long to measure, at least.
+
+        Raises: what a call raises.
+        """
+        wrapped = isinstance(inputs, (list, tuple)) and (not self._one_in or len(inputs) == 1)
+        values = inputs if wrapped else [inputs]
+        if len(values) != len(self.inputs):
+            raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
+        return self.compiled.profile(self._arrays(values) if self._sparse else values, seconds)
+
     @property
-    def ir(self) -> str:
-        """The graph's text, before any pass."""
+    def graph(self) -> Graph:
+        """The graph as it was built, before any pass."""
+        return self.compiled.graph
+
+    @property
+    def ir(self) -> Graph:
+        """The graph after all passes; it prints as text."""
         return self.compiled.ir
+
+    @property
+    def kernels(self) -> tuple[Any, ...]:
+        """The kernels in the loop language, in the order they run; they print as text, one by one or all together."""
+        return self.compiled.kernels
 
     def __repr__(self) -> str:
         return f"<Function {self.name}: {len(self.inputs)} inputs, {len(self.outputs)} outputs>"

@@ -39,11 +39,5 @@ def print_graphs(found: Found, after: str | None) -> None:
 def print_code(found: Found, stage: str) -> None:
     """The function's `loops`, `llvm` or `asm`."""
     compiled = program(found.graph, found.pipeline)
-    text = {"loops": _loops, "llvm": Program.llvm, "asm": Program.asm}[stage](compiled)
+    text = {"loops": lambda p: str(p.assembly.loops), "llvm": Program.llvm, "asm": Program.asm}[stage](compiled)
     print(f"{';' if stage == 'llvm' else '#'} {found.graph.name}\n\n{text}")
-
-
-def _loops(compiled: Program) -> str:
-    """The kernels in the order they run."""
-    kernels = [lowered.kernel for _, group in compiled.assembly.lowered for lowered in group]
-    return "\n".join(map(str, kernels))
