@@ -83,6 +83,15 @@ def _stages(functions: Sequence[Found], options: argparse.Namespace) -> None:
             stages.print_code(found, options.stage)
 
 
+def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.found import located
+    from tensorc.inspect.page import write_page
+
+    if options.after is not None:
+        raise ArgumentError("--html shows the graph after every pass; it has no meaning with --after")
+    print(write_page(options.html, functions, located(options.dump_ir)[0].name))
+
+
 def _devices(options: argparse.Namespace) -> int:
     from tensorc.inspect.machine import devices
 
@@ -95,7 +104,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("--devices", None, "what programs run on here", _devices),
 )
 
-VIEWS: tuple[View, ...] = ()
+VIEWS: tuple[View, ...] = (
+    View("--html", "OUT.html", "one page with all of it: passes, graphs, kernels, code", _html),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

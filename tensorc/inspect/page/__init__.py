@@ -13,9 +13,11 @@ import re
 import zlib
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import tensorc
+from tensorc.errors import ArgumentError
 from tensorc.inspect.found import Found
 from tensorc.inspect.history import History, trace
 from tensorc.inspect.page.code import functions_data, kernels_data
@@ -25,6 +27,16 @@ Data = dict[str, Any]
 
 SCRIPTS = ("model.js", "layout.js", "drawing.js", "rows.js", "listing.js", "details.js", "kernels.js", "page.js")
 """In the order in which they build on one another."""
+
+
+def write_page(path: str, functions: Sequence[Found], title: str) -> str:
+    """Writes the page; returns what there is to say of it.  Raises ArgumentError if it cannot be written."""
+    text = page(functions, title)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be written: {error.strerror}") from None
+    return f"{path}: {', '.join(found.names[-1] for found in functions)}"
 
 
 def page(functions: Sequence[Found], title: str) -> str:

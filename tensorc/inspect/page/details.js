@@ -68,7 +68,8 @@ function userLines(program, node) {
 function kernelLinks(program, here, node, showKernel) {
   const numbers = here.kernels(node);
   if (!numbers.length) {
-    return here.nodeOf(node).way === "view" && program.kernels.length
+    const { node: last } = program.history(node, here.stage.index).at(-1);
+    return last !== null && here.nodeOf(last).way === "view" && program.kernels.length
       ? [element("p", { class: "hint" }, "It takes no work: its memory is its operand's.")] : [];
   }
   return [element("h3", {}, "Kernel"), element("p", { class: "kernel-links" }, numbers.map(i => {

@@ -336,7 +336,7 @@ class Drawing {
     pen.setLineDash([]);
     if (!made.role) {
       pen.beginPath();
-      pen.roundRect(left, top, 5, p.height, [6, 0, 0, 6]);
+      pen.roundRect(left, top, scale < SMALL && made.change === "kept" ? p.width : 5, p.height, [6, 0, 0, 6]);
       pen.fillStyle = colour(`way-${made.way}`);
       pen.fill();
     }

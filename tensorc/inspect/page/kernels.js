@@ -89,7 +89,7 @@ class KernelView {
     const last = program.stages.at(-1);
     const first = kernel.parts[0]?.functions.machine[0];
     const shared = first && first.replace(/_pack$/, "") !== kernel.parts[0].name ? first : null;
-    const lines = [...new Set(kernel.nodes.flatMap(n => program.linesOf(n)))];
+    const lines = [...new Map(kernel.nodes.flatMap(n => program.linesOf(n)).map(at => [`${at.file}:${at.line}`, at])).values()];
     const statements = kernel.nodes.map(n => {
       const block = last.blockOf(n);
       return block && element("li", { onclick: () => this.go({ view: "graphs", stage: last.index, block: block.index, node: n }) },
@@ -162,7 +162,7 @@ class CodePane {
   classes(i) {
     const { from } = this.lines[i];
     if (!from) return "";
-    return from === this.view.linked ? "linked" : from === this.view.pinned ? "pinned" : "";
+    return `${from === this.view.linked ? "linked" : ""} ${from === this.view.pinned ? "pinned" : ""}`;
   }
 
   restyle() {

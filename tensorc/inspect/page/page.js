@@ -3,13 +3,14 @@
 /* The page as a whole: what is shown, which stands in the address too, and the keys. */
 
 const state = {
-  function: 0, view: "graphs", stage: null, block: null, shape: "text", sides: "both", only: null, byKernel: null,
+  function: 0, view: "graphs", stage: null, block: null, shape: "text", sides: null, only: null, byKernel: null,
   node: null, kernel: 0,
 };
 let program, listing, drawing, kernelView;
 let matches = null;                                        // the nodes that the search has found
 
 const PARAMETERS = { function: "f", view: "v", stage: "s", block: "b", shape: "as", sides: "sides", only: "only", byKernel: "grouped", node: "n", kernel: "k" };
+const NARROW = 760;                                        // a window too narrow for two sides
 const LARGE = 60;                                          // nodes above which a graph starts folded
 
 /* -- state and address */
@@ -56,6 +57,7 @@ function firstChanged() {
   return program.stages.find(s => s.index > 0 && s.changed)?.index ?? program.stages.length - 1;
 }
 
+const sides = () => (state.stage === 0 ? "after" : state.sides ?? (innerWidth < NARROW ? "after" : "both"));
 const onlyChanges = () => state.only ?? (stage().size > LARGE && stage().changed);
 const grouped = () => state.byKernel ?? block().nodes.length > LARGE;
 
@@ -122,7 +124,7 @@ function renderBar() {
   byId("mode").replaceChildren(
     ...pick("shape", [["text", "text", "As text (t)"], ["drawing", "drawing", "As a drawing (t)"]], state.shape),
     ...(first ? [] : [element("span", { class: "gap" }),
-      ...pick("sides", [["before", "before"], ["both", "both"], ["after", "after"]], state.sides)]));
+      ...pick("sides", [["before", "before"], ["both", "both"], ["after", "after"]], sides())]));
   const blocks = stage().blocks;
   byId("block-chooser").hidden = blocks.length < 2;
   byId("block").replaceChildren(...blocks.map(b => element("option", { value: b.index, selected: b.index === state.block }, b.label)).reverse());
@@ -163,7 +165,7 @@ const shown = () => (state.shape === "text" ? listing : drawing);
 
 function renderGraph(keep) {
   const host = byId("view");
-  const options = { sides: state.stage === 0 ? "after" : state.sides, only: onlyChanges(), byKernel: grouped(), selected: state.node, matches, keep };
+  const options = { sides: sides(), only: onlyChanges(), byKernel: grouped(), selected: state.node, matches, keep };
   host.className = state.shape;
   if (state.shape === "text") {
     listing = new Listing(host, {
@@ -282,7 +284,7 @@ function onKey(event) {
     ArrowRight: () => go(kernels ? {} : state.stage === last ? { view: "kernels" } : { stage: state.stage + 1 }),
     ArrowDown: () => move(1, false), ArrowUp: () => move(-1, false), n: () => move(1, true), p: () => move(-1, true),
     t: () => go({ view: "graphs", shape: cycle(["text", "drawing"], state.shape) }),
-    b: () => go({ sides: cycle(["before", "both", "after"], state.sides) }),
+    b: () => go({ sides: cycle(["before", "both", "after"], sides()) }),
     c: () => go({ only: !onlyChanges() }),
     k: () => go({ view: kernels ? "graphs" : "kernels" }),
     Enter: () => { if (!kernels && state.node !== null) openKernel(state.node); },
