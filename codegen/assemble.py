@@ -17,7 +17,7 @@ from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, checked_outputs
+from tensorc.ir.kernels import Group, Place, checked_outputs, prefix_of_body
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
@@ -124,20 +124,6 @@ class _Assembler:
             self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
             launches += launched
         return launches
-
-
-def groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
-    """Every group of a planned graph and of the bodies in it, with its name in the program and the graph it is of."""
-    assert graph.plan is not None
-    for group in graph.plan.groups:
-        yield prefix + group.name, group, graph
-        for i, body in enumerate(group.bodies):
-            yield from groups(body, prefix_of_body(prefix + group.name, i))
-
-
-def prefix_of_body(group: str, number: int) -> str:
-    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
-    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:

@@ -45,11 +45,6 @@ class Context:
         """Whether near misses of a rule are wanted."""
         return self.trace is not None and (self.asked is None or rule in self.asked)
 
-    def rebuilt(self, old: Node, new: Node) -> None:
-        """Traces that an operation is the same on what its operands have become."""
-        if self.trace is not None:
-            self.trace.append(Rebuilt(old, new))
-
     def attempt(self) -> Context:
         """A context for work that may be given up: `accept` takes over what it tells."""
         return replace(self, trace=None if self.trace is None else [], firings=Counter(), notes=dict(self.notes))

@@ -9,6 +9,7 @@ from tensorc.errors import RewriteError, TensorcError
 from tensorc.ir.graph import Graph, Location, describe
 from tensorc.ir.node import Node, Op, Pattern, rebuild, watching
 from tensorc.passes.context import Context
+from tensorc.passes.repro import smallest, told
 from tensorc.passes.rewrite import (
     Binding,
     Fired,
@@ -66,8 +67,41 @@ def sweep(graph: Graph, rules: Iterable[Rewrite] | Table, context: Context, mark
     Raises: RewriteError naming the rule that changed a type or failed, or the rules that undo one another.
     """
     table = rules if isinstance(rules, Table) else Table(rules)
-    settling = _Settling(graph, table, context, {} if marks is None else marks)
+    try:
+        return _settled(graph, table, context, {} if marks is None else marks)
+    except _Broken as broken:
+        raise _with_repro(broken, graph, table, context) from broken.__cause__
+
+
+def _settled(graph: Graph, table: Table, context: Context, marks: Marks) -> Graph:
+    """The graph in which no rule applies any more.  Raises _Broken."""
+    settling = _Settling(graph, table, context, marks)
     return graph.with_roots([settling.settle(root) for root in graph.roots], settling.provenance)
+
+
+class _Broken(RewriteError):
+    """What rules did at a node, before a smaller graph is looked for in which they do it."""
+
+    def __init__(self, message: str, rules: Iterable[str], node: Node) -> None:
+        super().__init__(message)
+        self.rules = frozenset(rules)
+        self.node = node
+
+
+def _with_repro(broken: _Broken, graph: Graph, table: Table, context: Context) -> RewriteError:
+    """The error with the smallest graph found in which the same rules break."""
+    def fails(small: Graph) -> bool:
+        try:
+            _settled(small, table, Context(context.target, context.options), {})
+        except _Broken as again:
+            return again.rules == broken.rules
+        except TensorcError:
+            return False
+        return False
+
+    found = smallest([broken.node], fails) or graph
+    blamed = [rule for rule in table.rules if rule.name in broken.rules]
+    return RewriteError(f"{broken}\n{told(found, blamed)}", repro=str(found))
 
 
 class _Settling:
@@ -126,8 +160,6 @@ class _Settling:
         new = rebuild(node, [self.settled[a] for a in node.args])
         if new is node:
             new = self._rewritten(node)
-        else:
-            self.context.rebuilt(node, new)
         if new is node:
             self._settle(node, node)
             return
@@ -154,14 +186,18 @@ class _Settling:
             with watching(made.append):
                 new = rule.replacement(binding)
         except TensorcError as error:
-            raise RewriteError(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}") from error
+            raise _Broken(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}",
+                          [rule.name], node) from error
+        except Exception as error:
+            error.add_note(f"in rewrite {rule.name}, at\n{describe(node, self.provenance)}")
+            raise
         if isinstance(new, No):
             return new
         if new is node:
             return No("what it would build is there already")
         if new.type != node.type:
-            raise RewriteError(f"rewrite {rule.name} turned {node.type} into {new.type}"
-                               f"\n{describe(node, self.provenance)}")
+            raise _Broken(f"rewrite {rule.name} turned {node.type} into {new.type}"
+                          f"\n{describe(node, self.provenance)}", [rule.name], node)
         self._inherit(made, node)
         self.rule[node] = rule.name
         self.context.firings[rule.name] += 1
@@ -184,5 +220,5 @@ class _Settling:
                 self.provenance.setdefault(n, lines)
 
     def _refuse(self, what: str, rules: Iterable[str], node: Node) -> NoReturn:
-        names = " and ".join(dict.fromkeys(rules))
-        raise RewriteError(f"rewrites {what}: {names}\n{describe(node, self.provenance)}")
+        names = list(dict.fromkeys(rules))
+        raise _Broken(f"rewrites {what}: {' and '.join(names)}\n{describe(node, self.provenance)}", names, node)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from tensorc.errors import ArgumentError, IRError, RewriteError
+from tensorc.errors import ArgumentError, IRError, RewriteError, TensorcError
 from tensorc.ir.graph import Graph, verify, with_bodies
+from tensorc.ir.node import Node, watching
 from tensorc.passes.context import Context, Pass
 from tensorc.passes.driver import Table, sweep
-from tensorc.passes.rewrite import Rewrite
+from tensorc.passes.repro import smallest, told
+from tensorc.passes.rewrite import Rebuilt, Rewrite
 
 __all__ = ["Context", "Pass", "Pipeline", "Step", "graph_pass", "rewrite", "steps_of", "unknown"]
 
@@ -75,10 +77,22 @@ class Step:
     descends: bool = False
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
-        """The graph after the pass."""
-        if not self.descends:
-            graph = with_bodies(graph, lambda body: self(body, context), context.rebuilt)
-        return self.run(graph, context)
+        """The graph after the pass; nodes that are only rebuilt keep the user's lines, whatever the pass does."""
+        rebuilt: list[tuple[Node, Node]] = []
+        with watching(rebuilt=lambda old, new: rebuilt.append((old, new))):
+            after = self._run(graph, context)
+        if not isinstance(after, Graph):
+            raise RewriteError(f"pass {self.name!r} gives {after!r}, which is no graph")
+        if context.trace is not None:
+            context.trace.extend(Rebuilt(old, new) for old, new in rebuilt)
+        lines = {**graph.provenance, **after.provenance}
+        for old, new in rebuilt:
+            if old in lines:
+                lines.setdefault(new, lines[old])
+        return replace(after, provenance=lines)
+
+    def _run(self, graph: Graph, context: Context) -> Graph:
+        return self.run(graph if self.descends else with_bodies(graph, lambda body: self._run(body, context)), context)
 
 
 class Pipeline:
@@ -124,8 +138,7 @@ class Pipeline:
         context = context or Context()
         context.observe("input", verify(graph))
         for step in self.steps:
-            after = step(graph, context)
-            _check(step.name, graph, after)
+            after = _checked(step, graph, context)
             context.observe(step.name, after)
             graph = after
         return graph
@@ -301,19 +314,42 @@ def _identity(part: Pass | Rewrite, own: frozenset[int]) -> str | None:
     return identity_of(part)
 
 
-def _check(name: str, before: Graph, after: Graph) -> None:
-    """Raises RewriteError unless `after` is valid and gives results of the same types for the same parameters."""
+def _checked(step: Step, graph: Graph, context: Context) -> Graph:
+    """The graph after a step.  Raises RewriteError with a repro where that broke it."""
+    try:
+        after = step(graph, context)
+    except TensorcError:
+        raise
+    except Exception as error:
+        error.add_note(f"in pass {step.name!r}, on {graph.name}")
+        raise
+    wrong = _wrong(graph, after)
+    if not wrong:
+        return after
+
+    def fails(small: Graph) -> bool:
+        try:
+            return bool(_wrong(small, step(small, Context(context.target, context.options))))
+        except Exception:
+            return False
+
+    found = smallest(graph.roots, fails) or graph
+    raise RewriteError(f"pass {step.name!r} {wrong}\n{told(found, [step.run])}", repro=str(found))
+
+
+def _wrong(before: Graph, after: Graph) -> str:
+    """What a pass did wrong, if `after` is not valid, or gives no results of the same types for the same parameters."""
     try:
         verify(after)
     except IRError as error:
-        raise RewriteError(f"pass {name!r} broke the graph: {error}") from error
+        return f"broke the graph: {error}"
     if after.params != before.params:
-        raise RewriteError(f"pass {name!r} changed the parameters of {before.name}")
+        return f"changed the parameters of {before.name}"
     if [v for v, _ in after.updates] != [v for v, _ in before.updates]:
-        raise RewriteError(f"pass {name!r} changed which variables {before.name} updates")
+        return f"changed which variables {before.name} updates"
     if [o.type for o in after.outputs] != [o.type for o in before.outputs]:
-        raise RewriteError(f"pass {name!r} changed the outputs of {before.name} from "
-                           f"({_types(before)}) to ({_types(after)})")
+        return f"changed the outputs of {before.name} from ({_types(before)}) to ({_types(after)})"
+    return ""
 
 
 def _types(graph: Graph) -> str:

@@ -333,3 +333,20 @@ def recording() -> Iterator[list[Function]]:
         yield made
     finally:
         _recordings[:] = [other for other in _recordings if other is not made]
+
+
+@contextlib.contextmanager
+def keeping_inputs() -> Iterator[dict[Function, list[object]]]:
+    """Within the block, the inputs of the last call of every function are kept, copied where they are arrays."""
+    kept: dict[Function, list[object]] = {}
+    call = Function.__call__
+
+    def keep(self: Function, values: Sequence[object]) -> list[Array]:
+        kept[self] = [value.copy() if isinstance(value, np.ndarray) else value for value in values]
+        return call(self, values)
+
+    Function.__call__ = keep  # type: ignore[method-assign]
+    try:
+        yield kept
+    finally:
+        Function.__call__ = call  # type: ignore[method-assign]

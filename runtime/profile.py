@@ -3,8 +3,8 @@
     train: a call takes 731 µs, 11 kernels, n = 128, 2 threads, median of 149 runs
     limits: memory 40 GB/s, cache 99 GB/s, float32 223 GFLOP/s, float64 109 GFLOP/s
 
-     share       time  calls    GB/s  GFLOP/s      of limit  kernel  operations
-    49.5 %   349.9 µs      1     6.1    148.0  66 % arithm.  k6      matmul, mul, sub  # mlp.py:8, mlp.py:11
+      share       time  calls    GB/s  GFLOP/s      of limit  kernel  operations
+     49.5 %   349.9 µs      1     6.1    148.0  66 % arithm.  k6      matmul, mul, sub  # mlp.py:8, mlp.py:11
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tensorc.codegen.assemble import groups
 from tensorc.codegen.cost import cost
 from tensorc.ir.graph import Graph
+from tensorc.ir.kernels import named_groups
 from tensorc.ir.text import inline, labels
 from tensorc.ir.types import f32, f64
 from tensorc.passes.manager import Pipeline
@@ -169,7 +169,7 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
 def _sources(graph: Graph) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
     """Of every group: its nodes by name, their operations, and the user's lines; of a body, those of its loop."""
     found: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {}
-    for name, group, inside in groups(graph):
+    for name, group, inside in named_groups(graph):
         names = labels(inside)
         nodes = [n for n in (group.nodes or group.outputs) if n.op.name != "parameter" and not inline(n)]
         lines = dict.fromkeys(str(line) for n in nodes for line in inside.provenance.get(n, ()))
@@ -182,23 +182,27 @@ def _sources(graph: Graph) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], 
 def _text(profile: Profile) -> Iterator[str]:
     """The profile as a table."""
     best, sizes = profile.limits, ", ".join(f"{name} = {n}" for name, n in profile.sizes.items())
-    facts = [f"a call takes {_time(profile.seconds)}", f"{len(profile.rows)} kernels", *([sizes] if sizes else []),
-             f"{profile.threads} thread{'s' if profile.threads > 1 else ''}", f"median of {profile.runs} runs"]
+    facts = [f"a call takes {_time(profile.seconds)}", _count(len(profile.rows), "kernel"), *([sizes] if sizes else []),
+             _count(profile.threads, "thread"), f"median of {profile.runs} runs"]
     yield f"{profile.name}: {', '.join(facts)}"
     yield (f"limits: memory {best.memory / 1e9:.0f} GB/s, cache {best.cache / 1e9:.0f} GB/s, "
            f"float32 {best.flops[0] / 1e9:.0f} GFLOP/s, float64 {best.flops[1] / 1e9:.0f} GFLOP/s")
     yield ""
     width = max([6, *(len(row.kernel) for row in profile.rows)])
-    yield f" share       time  calls    GB/s  GFLOP/s      of limit  {'kernel':<{width}}  operations"
+    yield f"  share       time  calls    GB/s  GFLOP/s      of limit  {'kernel':<{width}}  operations"
     for row in profile.rows:
         speeds = f"{row.bandwidth / 1e9:7.1f} {'–' if row.rate is None else f'{row.rate / 1e9:.1f}':>8}"
         limit = f"{100 * row.limit:3.0f} % {BOUNDS[row.bound]}"
         what = ", ".join(row.operations[:SHOWN]) + (", …" if len(row.operations) > SHOWN else "")
         where = f"  # {', '.join(row.lines)}" if row.lines else ""
-        yield (f"{100 * row.share:4.1f} % {_time(row.seconds):>10} {row.calls:>6} {speeds}  {limit}  "
+        yield (f"{100 * row.share:5.1f} % {_time(row.seconds):>10} {row.calls:>6} {speeds}  {limit}  "
                f"{row.kernel:<{width}}  {what}{where}")
     between = profile.watched - sum(row.seconds for row in profile.rows)
-    yield f"       {_time(max(between, 0.0)):>10} between kernels"
+    yield f"        {_time(max(between, 0.0)):>10} between kernels"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

@@ -3,6 +3,7 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
     tensorc --devices                               what programs run on here
 
 What a script prints goes to the standard error stream; the standard output holds the dump alone, and a dump of
@@ -75,12 +76,22 @@ def _dump(options: argparse.Namespace) -> int:
 def _stages(functions: Sequence[Found], options: argparse.Namespace) -> None:
     """What is shown if no other view is asked for."""
     from tensorc.inspect import stages
+    from tensorc.inspect.paint import paint_for
 
     for found in functions:
         if options.stage == "graph":
-            stages.print_graphs(found, options.after)
+            stages.print_graphs(found, options.after, paint_for(sys.stdout))
         else:
             stages.print_code(found, options.stage)
+
+
+def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.difference import print_differences
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    for found in functions:
+        print_differences(trace(found.graph, found.pipeline), paint_for(sys.stdout), options.after)
 
 
 def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
@@ -92,6 +103,26 @@ def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
     print(write_page(options.html, functions, located(options.dump_ir)[0].name))
 
 
+def _time(options: argparse.Namespace) -> int:
+    """`--time`: shows where the time of functions goes; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.times import parsed_sizes, print_times, profiles_of
+
+    sizes = parsed_sizes(options.sizes)
+    path, name = located(options.time)
+    functions, status = functions_of(path, options.arguments, inputs=True)
+    if functions or status == 0:
+        timed = chosen(functions, name, path)
+        profiles = profiles_of(timed, sizes, named=name is not None)
+        if options.html is None:
+            print_times(timed, profiles)
+        else:
+            from tensorc.inspect.page import write_page
+
+            print(write_page(options.html, timed, path.name, list(profiles)))
+    return status
+
+
 def _devices(options: argparse.Namespace) -> int:
     from tensorc.inspect.machine import devices
 
@@ -101,11 +132,13 @@ def _devices(options: argparse.Namespace) -> int:
 
 ACTIONS: tuple[Action, ...] = (
     Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
+    Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
     Action("--devices", None, "what programs run on here", _devices),
 )
 
 VIEWS: tuple[View, ...] = (
-    View("--html", "OUT.html", "one page with all of it: passes, graphs, kernels, code", _html),
+    View("--diff", None, "what each pass changed, or the one that --after names", _diff),
+    View("--html", "OUT.html", "one page with all of it, graphs, kernels, code; after --time also times", _html),
 )
 
 
@@ -146,6 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     shown = parser.add_argument_group("of what")
     shown.add_argument("--after", metavar="PASS", help="the graph after this pass; `input` as built, `all` after each")
     shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
+    timed = parser.add_argument_group("what --time runs")
+    timed.add_argument("--sizes", metavar="n=128,…", help="sizes of the graphs of a .ir file (default: 64 each)")
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     return parser
 

@@ -33,6 +33,7 @@ LAYERS = {
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},
     "tensorc.backend": {"errors", "settings", "ir", "ops", "autodiff", "runtime"},
     "tensorc.keras": {"backend"},
+    "tensorc.testing": {"errors", "ir", "ir.parse", "ops", "autodiff", "passes", "runtime"},
     "tensorc.inspect": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
     "tensorc.cli": {"errors", "settings", "ir", "passes", "codegen", "runtime", "inspect"},
     "tensorc.__main__": {"cli"},

@@ -15,8 +15,8 @@ from tensorc.backend.sparse_leaves import cells as sparse_cells
 from tensorc.backend.tensor import Tensor, tensor
 from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
 from tensorc.errors import ArgumentError
-from tensorc.ir.graph import Graph, postorder
-from tensorc.ir.node import Node
+from tensorc.ir.graph import Graph, carrying, postorder
+from tensorc.ir.node import Node, watching
 
 if TYPE_CHECKING:
     from tensorc.runtime.profile import Profile
@@ -153,7 +153,10 @@ class _Settled:
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
         running = updates_behind((*updates, *outputs))
         self.provenance = provenance((*inputs, *outputs, *updates, *running))
+        with watching(rebuilt=carrying(self.provenance)):
+            self._settle(inputs, outputs, running)
 
+    def _settle(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], running: Sequence[Update]) -> None:
         leaves = [(x, n) for x in inputs for n in _leaves(x)]
         overrides = {n: parameter(x.name, "input", n.type) for x, n in leaves
                      if not isinstance(x, Placeholder | SparseLeaf)}
@@ -161,25 +164,19 @@ class _Settled:
 
         new, behind = values_after(running)
         before = [behind[x] if isinstance(x, Update) else dense_node(x) for x in outputs]
-        settled = settle([*before, *new.values()], overrides, self._carry)
+        settled = settle([*before, *new.values()], overrides)
         self.outputs = settled[:len(outputs)]
         self.updates = list(zip(new, settled[len(outputs):], strict=True))
 
         final = {**overrides, **dict(self.updates)}
         for i, x in enumerate(outputs):
             if getattr(x, "_is_metric", False):
-                self.outputs[i], = settle([before[i]], final, self._carry)
+                self.outputs[i], = settle([before[i]], final)
 
         roots = [*self.outputs, *(n for _, n in self.updates), *(v for v, _ in self.updates)]
         self.leaves = [n for n in postorder(roots) if n.op.name == "parameter"]
         self.kept = [n for n in self.leaves if n in sparse_cells and n not in self.inputs]
         self.inputs += self.kept
-
-    def _carry(self, old: Node, new: Node) -> None:
-        """A node that was rebuilt comes from the lines of the one before."""
-        lines = self.provenance.get(new, ())
-        self.provenance[new] = (*lines, *(x for x in self.provenance.get(old, ()) if x not in lines))
-
 
 def _listed(given: Any) -> tuple[bool, list[Any]]:
     """(whether it was a single value, the list)."""

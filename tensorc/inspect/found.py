@@ -30,6 +30,7 @@ class Found:
         pipeline: the passes it goes through.
         where: the user's line that made it; None for a graph of a text.
         function: the runtime's function, to be called; None for a graph of a text.
+        inputs: those of its last call, where they were asked for and there was one.
     """
 
     names: tuple[str, ...]
@@ -37,18 +38,20 @@ class Found:
     pipeline: Pipeline
     where: Location | None = None
     function: Function | None = field(default=None, repr=False)
+    inputs: Sequence[object] | None = field(default=None, repr=False)
 
 
-def functions_of(path: Path, arguments: Sequence[str] = ()) -> tuple[list[Found], int]:
+def functions_of(path: Path, arguments: Sequence[str] = (), *, inputs: bool = False) -> tuple[list[Found], int]:
     """The functions of a file in the order they are made, and the exit status of its script (0 for a .ir file).
 
     Args:
         path: a .ir file, or a script, which is run as `python path arguments` would; what it prints goes to the
             standard error stream, and an error that it ends with is printed there as Python would.
+        inputs: whether the inputs of calls are wanted.
 
     Raises: IRError for a text that is not valid, naming file, line and column.
     """
-    return (_of_text(path), 0) if path.suffix == ".ir" else _of_script(path, arguments)
+    return (_of_text(path), 0) if path.suffix == ".ir" else _of_script(path, arguments, inputs)
 
 
 def located(file: str) -> tuple[Path, str | None]:
@@ -100,18 +103,21 @@ def _of_text(path: Path) -> list[Found]:
     return [Found((graph.name,), graph, default()) for graph in graphs]
 
 
-def _of_script(path: Path, arguments: Sequence[str]) -> tuple[list[Found], int]:
+def _of_script(path: Path, arguments: Sequence[str], inputs: bool) -> tuple[list[Found], int]:
     """A function answers to its own name, and to the names of the script's variables that hold it."""
-    from tensorc.runtime.function import recording
+    from tensorc.runtime.function import keeping_inputs, recording
 
-    with recording() as functions, _as_main(path, arguments):
+    with recording() as functions, contextlib.ExitStack() as stack:
+        calls = stack.enter_context(keeping_inputs()) if inputs else {}
+        stack.enter_context(_as_main(path, arguments))
         status, variables = _run(path)
 
     found = []
     for function in functions:
         held_by = [name for name, value in variables.items() if getattr(value, "compiled", None) is function]
         names = tuple(dict.fromkeys((*held_by, function.name)))
-        found.append(Found(names, function.graph, function.pipeline, function.where, function))
+        found.append(Found(names, function.graph, function.pipeline, function.where, function,
+                           calls.get(function)))
     return found, status
 
 

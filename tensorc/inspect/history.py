@@ -31,7 +31,7 @@ from tensorc.inspect.kernels import Kernels
 from tensorc.inspect.origins import Came, Went, origins
 from tensorc.ir.graph import Graph, Location
 from tensorc.ir.node import Node
-from tensorc.ir.text import bodies, dump, labels, placing, statement, unnamed
+from tensorc.ir.text import bodies, dump, labels, placings, statement, unnamed
 from tensorc.passes.context import Context, Event
 from tensorc.passes.manager import Pipeline
 from tensorc.passes.rewrite import Fired, Missed
@@ -94,12 +94,17 @@ class Stage:
     missed: tuple[Missed, ...] = field(default=(), repr=False)
     seconds: float = 0
 
+    @property
+    def when(self) -> str:
+        """When the graph is so, in words."""
+        return "as it was built" if self.name == INPUT else f"after {self.name}"
+
     @functools.cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The graphs of the dump, in its order: the function itself comes last."""
-        inside = bodies(self.graph)
+        inside, places = bodies(self.graph), placings(self.graph)
         graphs = [*((name, body) for body, name in inside.items()), ("", self.graph)]
-        return tuple(Block(title, g, inside, labels(g), placing(g)) for title, g in graphs)
+        return tuple(Block(title, g, inside, labels(g), places.get(g, {})) for title, g in graphs)
 
     @functools.cached_property
     def text(self) -> str:
@@ -119,6 +124,11 @@ class Stage:
         """The block in which a node stands; None for one that is in no line of its own, or not of this stage."""
         return self._blocks_of.get(node)
 
+    def title_of(self, node: Node) -> str:
+        """The title of the block in which a node stands."""
+        block = self.block(node)
+        return "" if block is None else block.title
+
     def name_of(self, node: Node) -> str:
         """A node's name in the dump of this stage."""
         block = self.block(node)
@@ -136,12 +146,13 @@ class Stage:
     def node(self, name: str) -> Node:
         """The node of a name, such as `%3`, `3`, `body0:%3` or `x`.  Raises ArgumentError."""
         named = {block.name(n): n for block in self.blocks for n in block.names}
-        for spelled in (name, f"%{name}", name.replace(":", ":%")):
+        wanted = name.removeprefix("graph:")
+        for spelled in (wanted, f"%{wanted}", wanted.replace(":", ":%")):
             if spelled in named:
                 return named[spelled]
         near = difflib.get_close_matches(name, named, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {_range(list(named))}"
-        raise ArgumentError(f"{self.graph.name} has no node {name!r} {_when(self.name)}; {hint}")
+        raise ArgumentError(f"{self.graph.name} has no node {name!r} {self.when}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -216,10 +227,6 @@ def trace(graph: Graph, pipeline: Pipeline, asked: Collection[str] = ()) -> Hist
             raise
         return History(pipeline, tuple(stages), error)
     return History(pipeline, tuple(stages))
-
-
-def _when(name: str) -> str:
-    return "as it was built" if name == INPUT else f"after {name}"
 
 
 def _range(names: list[str]) -> str:

@@ -7,6 +7,7 @@ telling, is paired with what was there: results with results, and from there dow
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -53,32 +54,37 @@ def origins(name: str, before: Graph, after: Graph,
     return _Origins(name, before, after, trace).found()
 
 
-Links = Mapping[Node, tuple[Node, str]]
+Links = Mapping[Node, Mapping[Node, str]]
+"""From nodes to nodes, with the rewrite that leads there, "" where a node was only rebuilt."""
 
 
 class _Origins:
-    """One pass; `back` and `forth` are the single steps of the trace, each with its rewrite or ""."""
+    """One pass; `back` and `forth` are the single steps of the trace."""
 
     def __init__(self, name: str, before: Graph, after: Graph, trace: Iterable[Event]) -> None:
         self.name = name
         self.before, self.after = before, after
         self.old = dict.fromkeys(all_nodes(before))
         self.new = dict.fromkeys(all_nodes(after))
-        self.back: dict[Node, tuple[Node, str]] = {}
-        self.forth: dict[Node, tuple[Node, str]] = {}
-        for event in trace:
+        self.back: dict[Node, dict[Node, str]] = {}
+        self.forth: dict[Node, dict[Node, str]] = {}
+        for event in sorted(trace, key=lambda event: not isinstance(event, Fired)):
             self._note(event)
         self.came: dict[Node, Came] = {}
         self.went: dict[Node, Went] = {}
 
     def _note(self, event: Event) -> None:
-        if not isinstance(event, Fired | Rebuilt):
+        """Steps of the trace, in either direction."""
+        if isinstance(event, Fired):
+            rule, made = event.rule, (event.after, *event.made)
+        elif isinstance(event, Rebuilt):
+            rule, made = "" if _same_operation(event.before, event.after) else self.name, (event.after,)
+        else:
             return
-        rule, made = (event.rule, event.made) if isinstance(event, Fired) else ("", ())
-        self.forth.setdefault(event.before, (event.after, rule))
-        for node in (event.after, *made):
+        self.forth.setdefault(event.before, {}).setdefault(event.after, rule)
+        for node in made:
             if node not in self.old and node is not event.before:
-                self.back.setdefault(node, (event.before, rule))
+                self.back.setdefault(node, {}).setdefault(event.before, rule)
 
     def found(self) -> tuple[dict[Node, Came], dict[Node, Went]]:
         for node in self.new:
@@ -99,11 +105,15 @@ class _Origins:
         return {n: self.came[n] for n in self.new}, {n: self.went[n] for n in self.old}
 
     def _pair(self) -> None:
-        """What the trace does not tell: results correspond, and the operands of equal operations."""
+        """What the trace does not tell: results correspond, and the operands of equal operations.
+
+        What is only part of something new waits until all that corresponds has been found.
+        """
         stack = [(o, n, False) for o, n in zip(self.before.roots, self.after.roots, strict=False)][::-1]
+        waiting: list[tuple[Node, Node, bool]] = []
         seen: set[Node] = set()
-        while stack:
-            old, new, within = stack.pop()
+        while stack or waiting:
+            old, new, within = (stack or waiting).pop()
             if old is new or new in seen:
                 continue
             seen.add(new)
@@ -116,7 +126,8 @@ class _Origins:
             if not within and old is not new:
                 self.went.setdefault(old, Went(new, self.came[new].rules or (() if known is None else (self.name,))))
             if new not in self.old:
-                stack.extend(reversed([*self._below(old, new)]))
+                below = [*self._below(old, new)][::-1]
+                (waiting if within or old.op is not new.op else stack).extend(below)
 
     def _below(self, old: Node, new: Node) -> Iterator[tuple[Node, Node, bool]]:
         """The operands of two nodes that correspond, and the results of the graphs that they run."""
@@ -140,18 +151,18 @@ class _Origins:
 
 
 def _chase(node: Node, links: Links, goal: AbstractSet[Node]) -> tuple[Node, tuple[str, ...]] | None:
-    """Along links to the first node of `goal`, with the rewrites passed; None where they end elsewhere."""
-    rules: list[str] = []
+    """Along links to the nearest node of `goal`, with the rewrites passed; None where there is no way."""
+    waiting: deque[tuple[Node, tuple[str, ...]]] = deque([(node, ())])
     seen = {node}
-    while node in links:
-        node, rule = links[node]
-        if rule:
-            rules.append(rule)
-        if node in goal:
-            return node, tuple(rules)
-        if node in seen:
-            return None
-        seen.add(node)
+    while waiting:
+        node, rules = waiting.popleft()
+        for other, rule in links.get(node, {}).items():
+            passed = (*rules, rule) if rule else rules
+            if other in goal:
+                return other, passed
+            if other not in seen:
+                seen.add(other)
+                waiting.append((other, passed))
     return None
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
-
-if TYPE_CHECKING:
-    from tensorc.ir.graph import Graph
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,23 @@ class Plan:
     @property
     def groups(self) -> tuple[Group, ...]:
         return tuple(g for step in self.steps for g in step)
+
+
+def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """The groups of a planned graph, and after each those of the bodies that it runs.
+
+    With every group comes its name in the program, and the graph that it is of.
+    """
+    for group in graph.plan.groups if graph.plan else ():
+        name = prefix + group.name
+        yield name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from named_groups(body, prefix_of_body(name, i))
+
+
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def memory_of(node: Node) -> Node:

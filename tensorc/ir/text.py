@@ -17,6 +17,7 @@ import numpy as np
 
 from tensorc.ir.dims import Dim
 from tensorc.ir.graph import Graph, Location, nested
+from tensorc.ir.kernels import named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
@@ -29,10 +30,16 @@ def dump(graph: Graph, *, names: bool = True, lines: bool = True, notes: Mapping
         lines: whether the user's lines stand beside the nodes.
         notes: what else is to stand beside nodes.
     """
-    inside = bodies(graph)
-    blocks = [_block(inner, f"body {name}", labels(inner), inside, lines, notes) for inner, name in inside.items()]
+    inside, places = bodies(graph), placings(graph)
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
-    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, inside, lines, notes)])
+    blocks = [(inner, f"body {name}", labels(inner)) for inner, name in inside.items()]
+    blocks.append((graph, f"graph {graph.name if names else 'g'}", label))
+
+    def note(node: Node) -> str:
+        where = comment(graph.provenance.get(node, ())) if lines else ""
+        return "; ".join(filter(None, (where, (notes or {}).get(node, ""))))
+
+    return "".join(_block(g, title, names, inside, places.get(g, {}), note) for g, title, names in blocks)
 
 
 def bodies(graph: Graph) -> dict[Graph, str]:
@@ -48,20 +55,17 @@ def _bodies(graph: Graph) -> list[Graph]:
     return list(found)
 
 
-def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Graph, str], lines: bool,
-           notes: Mapping[Node, str] | None) -> str:
+def _block(graph: Graph, title: str, label: Mapping[Node, str], bodies: Mapping[Graph, str],
+           places: Mapping[Node, str], note: Callable[[Node], str]) -> str:
     """One graph's lines."""
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
     head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
     body = [(f"{title}({head})", "")]
-    where = placing(graph)
     for node in graph.nodes:
         if not unnamed(node):
-            place = f"  @ {where[node]}" if node in where else ""
-            body.append((f"  {statement(node, label, bodies)}{place}",
-                         "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
-                                                 (notes or {}).get(node, ""))))))
+            place = f"  @ {places[node]}" if node in places else ""
+            body.append((f"  {statement(node, label, bodies)}{place}", note(node)))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
@@ -81,15 +85,19 @@ def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]
     return f"{label[node]}: {node.type} = {application(node, lambda n: operand(n, label), bodies)}"
 
 
-def placing(graph: Graph) -> dict[Node, str]:
-    """What the plan says of nodes: the kernels that compute each, and where it is kept."""
-    notes: dict[Node, list[str]] = {}
-    for group in graph.plan.groups if graph.plan else ():
+def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
+    """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
+    found: dict[Graph, dict[Node, list[str]]] = {}
+    unplanned: dict[int, Graph] = {id(graph): graph}
+    for name, group, inside in named_groups(graph):
+        notes = found.setdefault(unplanned[id(inside)], {})
         for node in group.nodes:
-            notes.setdefault(node, []).append(group.name)
+            notes.setdefault(node, []).append(name)
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
-    return {node: " ".join(told) for node, told in notes.items()}
+        if group.bodies:
+            unplanned |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
+    return {inside: {node: " ".join(told) for node, told in notes.items()} for inside, notes in found.items()}
 
 
 def unnamed(node: Node) -> bool:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import re
 import zlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorc
 from tensorc.errors import ArgumentError
@@ -23,15 +24,18 @@ from tensorc.inspect.history import History, trace
 from tensorc.inspect.page.code import functions_data, kernels_data
 from tensorc.inspect.page.graphs import Tables, history_data
 
+if TYPE_CHECKING:
+    from tensorc.runtime.profile import Profile
+
 Data = dict[str, Any]
 
 SCRIPTS = ("model.js", "layout.js", "drawing.js", "rows.js", "listing.js", "details.js", "kernels.js", "page.js")
 """In the order in which they build on one another."""
 
 
-def write_page(path: str, functions: Sequence[Found], title: str) -> str:
+def write_page(path: str, functions: Sequence[Found], title: str, profiles: Sequence[Profile | None] = ()) -> str:
     """Writes the page; returns what there is to say of it.  Raises ArgumentError if it cannot be written."""
-    text = page(functions, title)
+    text = page(functions, title, profiles)
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
@@ -39,18 +43,20 @@ def write_page(path: str, functions: Sequence[Found], title: str) -> str:
     return f"{path}: {', '.join(found.names[-1] for found in functions)}"
 
 
-def page(functions: Sequence[Found], title: str) -> str:
+def page(functions: Sequence[Found], title: str, profiles: Sequence[Profile | None] = ()) -> str:
     """The page as HTML.
 
     Args:
         functions: what it shows, in this order.
         title: what it is called, the name of their file say.
+        profiles: where the time of each function's call goes, if that is to be shown.
     """
     entries = []
-    for found in functions:
+    for found, profile in itertools.zip_longest(functions, profiles):
         history = trace(found.graph, found.pipeline)
         graphs, codes = function_data(found, history)
-        measured = {"seconds": [round(stage.seconds, 6) for stage in history.stages]}
+        measured = {"seconds": [round(stage.seconds, 6) for stage in history.stages],
+                    "profile": None if profile is None else profile_data(profile)}
         entries.append({
             "name": found.names[-1],
             "graphs": packed(graphs | {"measured": measured}),
@@ -77,6 +83,19 @@ def function_data(found: Found, history: History) -> tuple[Data, Data]:
                  for names in part["functions"].values() for name in names}
         codes = dict(functions_data(last.kernels, sorted(shown)))
     return data | tables.data(), codes
+
+
+def profile_data(profile: Profile) -> Data:
+    """A profile: times in seconds, rates in units a second, `limit` as a share of what the machine can do."""
+    return {
+        "seconds": profile.seconds,
+        "sizes": dict(profile.sizes),
+        "threads": profile.threads,
+        "runs": profile.runs,
+        "limits": {"memory": profile.limits.memory, "cache": profile.limits.cache, "flops": profile.limits.flops},
+        "kernels": {row.kernel: {"calls": row.calls, "seconds": row.seconds, "share": row.share, "bytes": row.bytes,
+                                 "flops": row.flops, "limit": row.limit, "bound": row.bound} for row in profile.rows},
+    }
 
 
 def packed(data: Data) -> str:

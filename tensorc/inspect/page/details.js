@@ -47,7 +47,7 @@ function aboutPass(stage, { rule }) {
   return [
     element("h2", {}, stage.index ? stage.name : program.name),
     element("p", {}, stage.doc.replace(/\.$/, ""), "."),
-    stage.index && seconds ? element("p", { class: "quiet" }, `It took ${milliseconds(seconds)}.`) : null,
+    stage.index && seconds ? element("p", { class: "quiet" }, `It took ${duration(seconds)}.`) : null,
     fired.length ? element("h3", {}, "Rewrites") : null,
     element("dl", { class: "rewrites" }, fired.flatMap(([name, count]) => [
       element("dt", { onclick: () => rule(name), title: "The next node that it made" }, name, element("span", { class: "quiet" }, count > 1 ? `  ×${count}` : "")),

@@ -31,21 +31,40 @@ class KernelView {
   /* The list, for a program. */
   showList(program, order = "run") {
     this.program = program;
-    const rows = program.kernels.map((kernel, i) => {
+    this.order = order;
+    const profile = program.measured?.profile;
+    const sorted = program.kernels.map((kernel, i) => [kernel, i]);
+    if (order === "time") sorted.sort(([a], [b]) => (b.times?.seconds ?? 0) - (a.times?.seconds ?? 0));
+    this.sequence = sorted.map(([, i]) => i);
+    const rows = sorted.map(([kernel, i]) => {
       const ops = [...new Set(kernel.nodes.map(n => program.nodes[n].op))].filter(op => op !== "constant").join(" ");
       return element("tr", { "data-kernel": i, tabindex: "-1" },
         element("td", { class: "name" }, kernel.name), element("td", { class: `kind kind-${kernel.kind}` }, kernel.kind),
-        element("td", { class: "ops", title: ops }, ops));
+        profile ? timeCell(kernel) : null, element("td", { class: "ops", title: ops }, ops));
     });
-    this.listHost.replaceChildren(element("table", {}, element("thead", {}, element("tr", {},
-      ["kernel", "kind", "operations"].map(title => element("th", {}, title)))), element("tbody", {}, rows)));
+    const heads = [element("th", {}, "kernel"), element("th", {}, "kind"), profile ? this.timeHead(order) : null, element("th", {}, "operations")];
+    this.listHost.replaceChildren(
+      ...(profile ? [element("p", { class: "profile" }, ...aboutCall(profile))] : []),
+      element("table", { class: profile ? "timed" : "" }, element("thead", {}, element("tr", {}, heads.filter(Boolean))), element("tbody", {}, rows)));
     if (!rows.length) this.listHost.replaceChildren(element("p", { class: "hint" }, "This function needs no kernel."));
+  }
+
+  timeHead(order) {
+    const other = order === "time" ? "run" : "time";
+    return element("th", { class: "time" }, element("a", {
+      title: other === "time" ? "The slowest first" : "In the order they run",
+      onclick: () => { this.showList(this.program, other); this.markRow(); },
+    }, order === "time" ? "time ▾" : "time"));
+  }
+
+  markRow() {
+    for (const row of this.listHost.querySelectorAll("[data-kernel]")) row.classList.toggle("selected", +row.dataset.kernel === this.index);
+    this.listHost.querySelector(".selected")?.scrollIntoView({ block: "nearest" });
   }
 
   async show(index) {
     this.index = index;
-    for (const row of this.listHost.querySelectorAll("[data-kernel]")) row.classList.toggle("selected", +row.dataset.kernel === index);
-    this.listHost.querySelector(".selected")?.scrollIntoView({ block: "nearest" });
+    this.markRow();
     const kernel = this.program.kernels[index];
     this.host.classList.toggle("nothing", !kernel);
     if (!kernel) return;
@@ -98,6 +117,7 @@ class KernelView {
     this.info.replaceChildren(
       element("h2", {}, element("b", {}, kernel.name), ` ${kernel.kind}`,
         shared ? element("span", { class: "quiet" }, `  runs the code of ${shared}, which does the same`) : ""),
+      ...(kernel.times ? [element("p", { class: "times" }, ...aboutTimes(kernel.times))] : []),
       element("div", { class: "kernel-from" },
         element("details", { open: kernel.nodes.length <= 6 }, element("summary", {}, `from ${plural(kernel.nodes.length, "node")}`),
           element("ol", { class: "statements" }, statements)),
@@ -123,6 +143,30 @@ class KernelView {
   restyle() {
     for (const pane of Object.values(this.panes)) pane.restyle();
   }
+}
+
+/* How long a kernel took, and its share of all kernels as a bar. */
+function timeCell({ times }) {
+  if (!times) return element("td", { class: "time" });
+  const title = `${round(100 * times.share)} % of the time of all kernels, ${round(100 * times.limit, 2)} % of the limit of ${times.bound}`;
+  return element("td", { class: "time", title }, duration(times.seconds), element("i", { style: `width:${100 * times.share}%` }));
+}
+
+function aboutCall(profile) {
+  const { limits, sizes } = profile;
+  const told = Object.entries(sizes).map(([name, size]) => `${name} = ${size}`);
+  return [`A call takes ${duration(profile.seconds)} (${[...told, plural(profile.threads, "thread"), `median of ${profile.runs} runs`].join(", ")}). `,
+    element("span", { class: "quiet" }, `This machine can do ${round(limits.memory / 1e9)} GB/s from memory, ${round(limits.cache / 1e9)} GB/s `
+      + `from caches, ${round(limits.flops[0] / 1e9)} GFLOP/s.`)];
+}
+
+function aboutTimes(times) {
+  const rate = times.flops ? `, ${round(times.flops / times.seconds / 1e9)} GFLOP/s` : "";
+  return [element("b", {}, duration(times.seconds)), ` in ${plural(times.calls, "run")}, ${round(100 * times.share)} % of all kernels; `
+    + `${round(times.bytes / times.seconds / 1e9)} GB/s${rate}: `,
+  element("span", { class: "limit", title: `of the machine's limit, here that of ${times.bound}` },
+    element("i", { style: `width:${Math.min(100, 100 * times.limit)}%` })),
+  ` ${round(100 * times.limit, 2)} % of what ${times.bound} allows`];
 }
 
 class CodePane {

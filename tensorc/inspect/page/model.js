@@ -29,6 +29,8 @@ class Program {
     this.codes = codes;
     this.unpacked = new Map();
     this.stages = data.stages.map((stage, i) => new Stage(this, stage, i));
+    const profile = data.measured?.profile;
+    if (profile) for (const kernel of this.kernels) kernel.times = timesOf(kernel, profile.kernels);
     this.kernelsOf = new Map();
     this.kernels.forEach((kernel, i) => {
       for (const node of kernel.nodes) {
@@ -69,6 +71,20 @@ class Program {
       return { stage: this.stages[i], node: n, how: n === null ? "gone" : how, rules: rules ?? by };
     });
   }
+}
+
+/* What the parts of a kernel took together; undefined for one that did not run. */
+function timesOf(kernel, rows) {
+  const parts = kernel.parts.map(part => rows[part.name]).filter(Boolean);
+  if (!parts.length) return undefined;
+  const total = name => parts.reduce((sum, part) => sum + part[name], 0);
+  const seconds = total("seconds");
+  const flops = parts.some(part => part.flops === null) ? null : total("flops");
+  return {
+    seconds, flops, share: total("share"), bytes: total("bytes"), calls: Math.max(...parts.map(part => part.calls)),
+    limit: parts.reduce((sum, part) => sum + part.limit * part.seconds, 0) / (seconds || 1),
+    bound: parts.reduce((a, b) => (b.seconds > a.seconds ? b : a)).bound,
+  };
 }
 
 /* The graph after one pass. */

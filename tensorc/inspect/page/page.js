@@ -4,7 +4,7 @@
 
 const state = {
   function: 0, view: "graphs", stage: null, block: null, shape: "text", sides: null, only: null, byKernel: null,
-  node: null, kernel: 0,
+  node: null, kernel: null,
 };
 let program, listing, drawing, kernelView;
 let matches = null;                                        // the nodes that the search has found
@@ -37,11 +37,12 @@ async function go(change) {
   const before = { ...state };
   Object.assign(state, change);
   if (state.function !== before.function) {
-    Object.assign(state, { stage: null, block: null, node: null, kernel: 0, only: null, byKernel: null });
+    Object.assign(state, { stage: null, block: null, node: null, kernel: null, only: null, byKernel: null });
     program = null;
   }
   program ??= await Program.number(state.function);
   const last = program.stages.length - 1;
+  state.kernel ??= slowest();
   state.stage = Math.max(0, Math.min(state.stage ?? firstChanged(), last));
   if (state.stage !== before.stage && before.stage !== null && change.node === undefined && state.node !== null) {
     state.node = program.history(state.node, before.stage).find(step => step.stage === stage())?.node ?? null;
@@ -51,6 +52,12 @@ async function go(change) {
   state.block = Math.min(state.block ?? home?.index ?? stage().main, stage().main);
   writeAddress();
   render(before, change);
+}
+
+/* The kernel that took longest, or the first where none was timed. */
+function slowest() {
+  const seconds = program.kernels.map(kernel => kernel.times?.seconds ?? 0);
+  return Math.max(0, seconds.indexOf(Math.max(...seconds)));
 }
 
 function firstChanged() {
@@ -73,7 +80,7 @@ function render(before, change) {
     byId("where").textContent = program.where ?? "";
     byId("failure").hidden = program.failure === null;
     byId("failure").textContent = program.failure ?? "";
-    kernelView.showList(program);
+    kernelView.showList(program, program.measured?.profile ? "time" : "run");
     kernelView.index = undefined;
     before = {};
   }
@@ -103,7 +110,7 @@ function renderTimeline() {
     const seconds = program.measured?.seconds?.[s.index];
     return element("button", {
       class: `card ${s.changed || s.index === 0 ? "" : "unchanged"} ${state.view === "graphs" && s.index === state.stage ? "on" : ""}`,
-      title: `${s.doc}${seconds ? `\n${milliseconds(seconds)}` : ""}`,
+      title: `${s.doc}${seconds ? `\n${duration(seconds)}` : ""}`,
       onclick: () => go({ view: "graphs", stage: s.index }),
     }, element("b", {}, s.name), element("span", { class: "quiet" }, s.index === 0 ? plural(s.size, "node")
       : s.changed ? [made && `+${made}`, gone && `−${gone}`, rebuilt && `~${rebuilt}`, placed && `@${placed}`].filter(Boolean).join(" ") : "as before"),
@@ -275,7 +282,10 @@ function onKey(event) {
   const kernels = state.view === "kernels";
   const move = (step, changes) => {
     if (!kernels) shown().next(step, changes);
-    else go({ kernel: Math.max(0, Math.min(program.kernels.length - 1, state.kernel + step)) });
+    else {
+      const { sequence } = kernelView;
+      go({ kernel: sequence[Math.max(0, Math.min(sequence.length - 1, sequence.indexOf(state.kernel) + step))] ?? 0 });
+    }
   };
   const cycle = (values, now) => values[(values.indexOf(now) + 1) % values.length];
   const last = program.stages.length - 1;

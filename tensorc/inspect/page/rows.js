@@ -19,7 +19,12 @@ function element(tag, attributes = {}, ...children) {
 
 const plural = (count, word) => `${count.toLocaleString("en-GB")} ${word}${count === 1 ? "" : "s"}`;
 
-const milliseconds = seconds => `${(1000 * seconds).toLocaleString("en-GB", { maximumSignificantDigits: 2 })} ms`;
+const round = (number, digits = 3) => number.toLocaleString("en-GB", { maximumSignificantDigits: digits });
+
+function duration(seconds) {
+  const [unit, scale] = [["s", 1], ["ms", 1e3], ["µs", 1e6]].find(([, s]) => seconds * s >= 1) ?? ["ns", 1e9];
+  return `${round(seconds * scale)} ${unit}`;
+}
 
 /* `html(i)` is the inside of row i and `classes(i)` its classes; all rows have one height, that of the style sheet. */
 class Rows {
