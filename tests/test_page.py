@@ -1,7 +1,9 @@
 """What the page of `--html` is told of functions: complete, the same every time, and safe to stand in a page."""
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,6 +149,17 @@ def test_the_command(tmp_path, capsys) -> None:
     assert main(["--dump-ir", "examples/logsumexp.ir", "--html", str(path)]) == 0
     assert capsys.readouterr().out == f"{path}: logsumexp\n"
     assert "logsumexp.ir · tensorc" in path.read_text()
+
+
+def test_times_of_the_command(tmp_path, capsys) -> None:
+    path = tmp_path / "out.html"
+    assert main(["--time", "examples/logsumexp.ir", "--sizes", "n=8,m=300", "--html", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: logsumexp\n"
+    (entry,) = json.loads(re.search(r'id="data">(.*?)</script>', path.read_text())[1])["functions"]
+    profile = json.loads(zlib.decompress(base64.b64decode(entry["graphs"])))["measured"]["profile"]
+    assert profile["sizes"] == {"n": 8, "m": 300}
+    assert profile["kernels"].keys() == {"k0"}
+    assert profile["kernels"]["k0"]["bytes"] == 4 * (8 * 300 + 8)
 
 
 @pytest.mark.parametrize(("more", "what"), [

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pages import history_of, long, of_script, small
 
@@ -29,9 +30,12 @@ def browser() -> Iterator[Any]:
 def written(tmp_path_factory) -> dict[str, tuple[Path, list[Any]]]:
     """The pages, and the functions on each."""
     folder = tmp_path_factory.mktemp("pages")
-    functions = {"small": small(), "script": of_script(folder), "long": [long(3000)]}
+    script = of_script(folder)
+    functions = {"small": small(), "script": script, "long": [long(3000)], "timed": script[:1]}
+    called = script[0].function.profile([np.ones((4, 8)), np.ones((4, 3))], 0.05)
     for name, found in functions.items():
-        (folder / f"{name}.html").write_text(page(found, name), encoding="utf-8")
+        text = page(found, name, [called] if name == "timed" else ())
+        (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: (folder / f"{name}.html", found) for name, found in functions.items()}
 
 
@@ -121,6 +125,19 @@ def test_keys(opened) -> None:
     assert state(tab)["node"] is None
     tab.keyboard.press("?")
     assert "the pass before" in tab.inner_text("#help")
+
+
+def test_times_stand_beside_kernels(opened) -> None:
+    tab = opened("timed", "v=kernels")
+    assert "A call takes" in tab.inner_text("#kernel-list")
+    order = tab.evaluate("kernelView.sequence.map(i => program.kernels[i].times.seconds)")
+    assert order == sorted(order, reverse=True)
+    assert state(tab)["kernel"] == tab.evaluate("kernelView.sequence[0]")
+    times = tab.inner_text(".kernel-head .times")
+    assert "GB/s" in times
+    assert "% of what" in times
+    tab.click("#kernel-list th.time a")
+    assert tab.evaluate("kernelView.sequence") == list(range(len(order)))
 
 
 def test_lines_of_one_origin_are_linked(opened, written) -> None:

@@ -30,10 +30,10 @@ def profiles_of(functions: Sequence[Found], sizes: Mapping[str, int], *, named: 
 
 def print_times(functions: Sequence[Found], profiles: Iterable[Profile | None]) -> None:
     """The profiles of functions, one after another."""
-    for i, (found, profile) in enumerate(zip(functions, profiles, strict=True)):
+    for i, (found, measured) in enumerate(zip(functions, profiles, strict=True)):
         if i:
             print()
-        print(f"{found.graph.name}: never called" if profile is None else profile)
+        print(f"{found.graph.name}: never called" if measured is None else measured)
 
 
 def profile_of(found: Found, sizes: Mapping[str, int] | None = None) -> Profile:

@@ -73,8 +73,8 @@ function kernelLinks(program, here, node, showKernel) {
       ? [element("p", { class: "hint" }, "It takes no work: its memory is its operand's.")] : [];
   }
   return [element("h3", {}, "Kernel"), element("p", { class: "kernel-links" }, numbers.map(i => {
-    const { name, kind, nodes } = program.kernels[i];
-    return element("a", { class: "chip", onclick: () => showKernel(i) }, element("b", {}, name), ` ${kind}, ${plural(nodes.length, "node")}`);
+    const { name, kind, nodes, times } = program.kernels[i];
+    return element("a", { class: "chip", onclick: () => showKernel(i) }, element("b", {}, name), ` ${kind}, ${plural(nodes.length, "node")}${times ? `, ${duration(times.seconds)}` : ""}`);
   }))];
 }
 

@@ -75,7 +75,8 @@ function box(block, n, change, kernel) {
 function measure(made) {
   if (made.kernel) {
     const names = made.nodes.map(n => made.block.nodeOf(n).op);
-    made.title = `${made.kernel}  ${plural(names.length, "node")}`;
+    const { times } = made.block.program.kernels.find(k => k.name === made.kernel) ?? {};
+    made.title = `${made.kernel}  ${plural(names.length, "node")}${times ? `  ${duration(times.seconds)}` : ""}`;
     made.subtitle = [...new Set(names)].join(" ");
     made.way = ["kernel", "loop", "reduce", "index", "scalar"].find(way => made.nodes.some(n => made.block.nodeOf(n).way === way)) ?? "view";
   }

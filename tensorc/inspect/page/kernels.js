@@ -43,9 +43,10 @@ class KernelView {
         profile ? timeCell(kernel) : null, element("td", { class: "ops", title: ops }, ops));
     });
     const heads = [element("th", {}, "kernel"), element("th", {}, "kind"), profile ? this.timeHead(order) : null, element("th", {}, "operations")];
+    this.listHost.classList.toggle("timed", Boolean(profile));
     this.listHost.replaceChildren(
       ...(profile ? [element("p", { class: "profile" }, ...aboutCall(profile))] : []),
-      element("table", { class: profile ? "timed" : "" }, element("thead", {}, element("tr", {}, heads.filter(Boolean))), element("tbody", {}, rows)));
+      element("table", {}, element("thead", {}, element("tr", {}, heads.filter(Boolean))), element("tbody", {}, rows)));
     if (!rows.length) this.listHost.replaceChildren(element("p", { class: "hint" }, "This function needs no kernel."));
   }
 

@@ -119,7 +119,8 @@ function renderTimeline() {
   cards.push(element("button", {
     class: `card code ${state.view === "kernels" ? "on" : ""}`, onclick: () => go({ view: "kernels" }),
     title: "Loop IR, LLVM IR and assembly (k)",
-  }, element("b", {}, "code"), element("span", { class: "quiet" }, plural(program.kernels.length, "kernel"))));
+  }, element("b", {}, "code"), element("span", { class: "quiet" }, plural(program.kernels.length, "kernel"),
+    program.measured?.profile ? `, ${duration(program.measured.profile.seconds)}` : "")));
   byId("timeline").replaceChildren(...cards);
   byId("timeline").querySelector(".on")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }

@@ -22,7 +22,7 @@ const plural = (count, word) => `${count.toLocaleString("en-GB")} ${word}${count
 const round = (number, digits = 3) => number.toLocaleString("en-GB", { maximumSignificantDigits: digits });
 
 function duration(seconds) {
-  const [unit, scale] = [["s", 1], ["ms", 1e3], ["µs", 1e6]].find(([, s]) => seconds * s >= 1) ?? ["ns", 1e9];
+  const [unit, scale] = [["s", 1], ["ms", 1e3], ["µs", 1e6]].find(([, s]) => seconds * s >= 0.9995) ?? ["ns", 1e9];
   return `${round(seconds * scale)} ${unit}`;
 }
 
