@@ -117,7 +117,9 @@ def _found(name: str) -> list[Any]:
     if name in installed:
         return _of_entry(installed[name])
     from tensorc.passes.manager import unknown
-    raise ArgumentError(unknown(name, (*_registered, *installed)))
+    known = (*_registered, *installed)
+    nothing = f"no pass is called {name!r}; none is registered or installed"
+    raise ArgumentError(unknown(name, known) if known else nothing)
 
 
 def _of_entry(entry: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node
-from tensorc.passes.rewrite import Fired, Missed, Rebuilt
+from tensorc.passes.rewrite import Fired, Missed, Rebuilt, Rewrite
 
 Event = Fired | Rebuilt | Missed
 
@@ -25,6 +25,7 @@ class Context:
         asked: the rules whose near misses are traced, which takes time; None for all.
         observers: each hears (name, graph) before the first pass, as "input", and after every pass.
         firings: how often each rule fired.
+        applied: where there is a trace, the rules that were there to fire.
         notes: what a pass has to say of a node that is left in the graph, for the dump.
     """
 
@@ -35,6 +36,7 @@ class Context:
     observers: tuple[Callable[[str, Graph], None], ...] = ()
     firings: Counter[str] = field(default_factory=Counter)
     notes: dict[Node, str] = field(default_factory=dict)
+    applied: dict[str, Rewrite] = field(default_factory=dict)
 
     def observe(self, name: str, graph: Graph) -> None:
         """Tells every observer."""

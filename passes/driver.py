@@ -104,6 +104,13 @@ def _with_repro(broken: _Broken, graph: Graph, table: Table, context: Context) -
     return RewriteError(f"{broken}\n{told(found, blamed)}", repro=str(found))
 
 
+def _forestalled(rule: Rewrite, patterns: Iterable[Pattern], node: Node, first: Rewrite) -> Missed | None:
+    """That a rule could have been tried on a node, had another that stands before it not applied."""
+    if not any(next(matches(p, node), None) for p in patterns):
+        return None
+    return Missed(rule.name, node, f"{first.name} came first", whole(rule))
+
+
 class _Settling:
     """One walk over one graph.
 
@@ -122,6 +129,8 @@ class _Settling:
         self.rule: dict[Node, str] = {}
         self.path: dict[Node, None] = {}
         self.fuel = 1000 + 100 * len(graph.nodes)
+        if context.trace is not None:
+            context.applied.update((rule.name, rule) for rule in table.rules)
         self.asked = [rule for rule in table.rules if context.asks(rule.name)]
 
     def settle(self, root: Node) -> Node:
@@ -168,16 +177,22 @@ class _Settling:
 
     def _rewritten(self, node: Node) -> Node:
         """The node after the first rule that applies, or itself."""
-        for rule, patterns in self.table.candidates(node):
+        self._miss(near_miss(rule, node) for rule in self.asked)
+        candidates = self.table.candidates(node)
+        for i, (rule, patterns) in enumerate(candidates):
             for binding in (b for p in patterns for b in matches(p, node)):
                 new = self._apply(rule, node, binding)
                 if isinstance(new, Node):
+                    if self.asked:
+                        self._miss(_forestalled(other, ps, node, rule) for other, ps in candidates[i + 1:])
                     return new
-                if self.trace is not None and self.context.asks(rule.name):
-                    self.trace.append(Missed(rule.name, node, new.reason, whole(rule)))
-        if self.trace is not None:
-            self.trace.extend(miss for rule in self.asked if (miss := near_miss(rule, node)))
+                self._miss([Missed(rule.name, node, new.reason, whole(rule))])
         return node
+
+    def _miss(self, misses: Iterable[Missed | None]) -> None:
+        """Traces those that were asked about."""
+        if self.trace is not None and self.asked:
+            self.trace.extend(miss for miss in misses if miss is not None and self.context.asks(miss.rule))
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
         """What a rule makes of a match; of the same type, and counted."""

@@ -270,6 +270,7 @@ ABSORB = (
 )
 SINK = (SinkThroughPad(), SinkThroughReverse(), SinkThroughReshape(), SinkThroughRepeat())
 
+RULES = (*ABSORB, TransposeOfRepeated(), TransposeOfMatmul(()), *SINK, SinkTranspose())
 _ABSORBING = Table((*ABSORB, TransposeOfRepeated(), *simplify.RULES))
 
 

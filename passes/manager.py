@@ -69,12 +69,13 @@ class Step:
     """A pass and its name in a pipeline.
 
     Bodies of loops and branches of choices go through it before the graph around them does, unless it `descends` into
-    them itself.
+    them itself.  `applies` are rules that a graph pass has of its own, so that they can be asked about.
     """
 
     name: str
     run: Pass
     descends: bool = False
+    applies: tuple[Rewrite, ...] = ()
 
     def __call__(self, graph: Graph, context: Context) -> Graph:
         """The graph after the pass; nodes that are only rebuilt keep the user's lines, whatever the pass does."""

@@ -3,7 +3,10 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --dump-ir train.py --html out.html      all of it on one page, for a browser
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
+    tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
+    tensorc --new-pass FastSwish                    a file to start a pass from, and its test
     tensorc --devices                               what programs run on here
 
 What a script prints goes to the standard error stream; the standard output holds the dump alone, and a dump of
@@ -19,7 +22,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import tensorc
@@ -46,12 +51,16 @@ class Action:
 
 @dataclass(frozen=True)
 class View:
-    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it."""
+    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
+
+    `after` says whether `--after` means something to it.
+    """
 
     option: str
     metavar: str | None
     help: str
     show: Callable[[Sequence[Found], argparse.Namespace], None]
+    after: bool = True
 
 
 Entry = TypeVar("Entry", Action, View)
@@ -63,6 +72,8 @@ def _dump(options: argparse.Namespace) -> int:
     if options.stage != "graph" and (view or options.after):
         other = view.option if view else "--after"
         raise ArgumentError(f"{other} shows graphs; it has no meaning with --stage {options.stage}")
+    if view and options.after and not view.after:
+        raise ArgumentError(f"{view.option} is about all passes; --after has no meaning with it")
 
     from tensorc.inspect.found import chosen, functions_of, located
 
@@ -91,15 +102,60 @@ def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
     from tensorc.inspect.paint import paint_for
 
     for found in functions:
-        print_differences(trace(found.graph, found.pipeline), paint_for(sys.stdout), options.after)
+        history = trace(found.graph, found.pipeline)
+        if options.after is not None:
+            history.index(options.after)
+        print_differences(history, paint_for(sys.stdout), options.after)
+
+
+def _node(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.follow import check_after, print_node
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    check_after(options.after)
+    if len(functions) > 1:
+        raise ArgumentError(f"--node is about one function, and there are {', '.join(f.names[0] for f in functions)}; "
+                            f"name it: FILE:NAME")
+    for found in functions:
+        print_node(trace(found.graph, found.pipeline), options.node, options.after, paint_for(sys.stdout))
+
+
+def _why(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+    from tensorc.inspect.why import print_why
+
+    for found in functions:
+        print_why(trace(found.graph, found.pipeline, [options.why]), options.why, paint_for(sys.stdout))
+
+
+def _dot(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.dot import dot
+    from tensorc.inspect.follow import check_after
+    from tensorc.inspect.stages import history_up_to
+
+    check_after(options.after)
+    for found in functions:
+        print(dot(history_up_to(found, options.after).stages[-1]))
+
+
+def _list(options: argparse.Namespace) -> int:
+    """`--list`: names the functions of a file; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.listing import listing
+
+    path, name = located(options.list)
+    functions, status = functions_of(path, options.arguments)
+    if functions or status == 0:
+        print(listing(chosen(functions, name, path)))
+    return status
 
 
 def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
     from tensorc.inspect.found import located
     from tensorc.inspect.page import write_page
 
-    if options.after is not None:
-        raise ArgumentError("--html shows the graph after every pass; it has no meaning with --after")
     print(write_page(options.html, functions, located(options.dump_ir)[0].name))
 
 
@@ -130,15 +186,41 @@ def _devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _new_pass(options: argparse.Namespace) -> int:
+    from tensorc.authoring import new_pass
+
+    rule, test = new_pass(options.new_pass, Path.cwd())
+    print(f"wrote {rule.name} and {test.name}\n"
+          f"  pytest {test.name}\n"
+          f"  tensorc --dump-ir SCRIPT.py --passes {rule.name} --after all")
+    return 0
+
+
+def _with_passes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """What `--passes` and `--without` ask for, in every function made inside."""
+    if not options.passes and not options.without:
+        return nullcontext()
+    from tensorc.authoring import passes_in
+    from tensorc.passes import using
+
+    given = [p for text in options.passes for p in (passes_in(Path(text)) if text.endswith(".py") else [text])]
+    return using(*given, without=options.without)
+
+
 ACTIONS: tuple[Action, ...] = (
     Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
+    Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
     Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
+    Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
     Action("--devices", None, "what programs run on here", _devices),
 )
 
 VIEWS: tuple[View, ...] = (
     View("--diff", None, "what each pass changed, or the one that --after names", _diff),
-    View("--html", "OUT.html", "one page with all of it, graphs, kernels, code; after --time also times", _html),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
+    View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
+    View("--html", "OUT.html", "one page with graphs, kernels and code; after --time also times", _html, after=False),
 )
 
 
@@ -148,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action = _asked(ACTIONS, options)
     assert action is not None                       # the parser asks for one
     try:
-        status = action.run(options)
+        with _with_passes(options):
+            status = action.run(options)
         sys.stdout.flush()
     except TensorcError as error:
         print(f"tensorc: {error}", file=sys.stderr)
@@ -177,8 +260,14 @@ def _parser() -> argparse.ArgumentParser:
     for view in VIEWS:
         _add(views, view)
     shown = parser.add_argument_group("of what")
-    shown.add_argument("--after", metavar="PASS", help="the graph after this pass; `input` as built, `all` after each")
+    shown.add_argument("--after", metavar="PASS", 
+                       help="the graph after this pass; `input`: as built, `all`: after each, `changed`: after each "
+                            "that changed it")
     shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
+    added = parser.add_argument_group("through which passes")
+    added.add_argument("--passes", metavar="FILE|NAME", action="append", default=[],
+                       help="those of a Python file, or installed under a name, join every function's")
+    added.add_argument("--without", metavar="PASS", action="append", default=[], help="leaves out a pass or a rule")
     timed = parser.add_argument_group("what --time runs")
     timed.add_argument("--sizes", metavar="n=128,…", help="sizes of the graphs of a .ir file (default: 64 each)")
     parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)

@@ -181,9 +181,9 @@ def test_every_node_of_every_stage_has_an_origin(outputs: Callable[[], list[Tens
 
     for before, after in zip(history.stages, history.stages[1:], strict=False):
         olds, news = set(all_nodes(before.graph)), set(all_nodes(after.graph))
-        assert after.came.keys() == news
-        assert after.went.keys() == olds
-        for node, came in after.came.items():
+        assert after.came.keys() >= news
+        assert after.went.keys() >= olds
+        for node, came in ((node, after.came[node]) for node in news):
             assert came.source is None or came.source in olds
             assert (came.how == "kept") == (node in olds)
             assert (came.how == "made") == bool(came.rules)

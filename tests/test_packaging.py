@@ -35,7 +35,8 @@ LAYERS = {
     "tensorc.keras": {"backend"},
     "tensorc.testing": {"errors", "ir", "ir.parse", "ops", "autodiff", "passes", "runtime"},
     "tensorc.inspect": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
-    "tensorc.cli": {"errors", "settings", "ir", "passes", "codegen", "runtime", "inspect"},
+    "tensorc.authoring": {"errors", "passes"},
+    "tensorc.cli": {"authoring", "errors", "settings", "ir", "passes", "codegen", "runtime", "inspect"},
     "tensorc.__main__": {"cli"},
 }
 HOLDS_MEMORY = {f"tensorc.backend.{name}" for name in ("functions", "leaves", "sparse_leaves", "variables", "random")}

@@ -164,7 +164,7 @@ def test_times_of_the_command(tmp_path, capsys) -> None:
 
 @pytest.mark.parametrize(("more", "what"), [
     (["--html", "{folder}/none/out.html"], "none/out.html cannot be written: No such file or directory"),
-    (["--html", "{folder}/out.html", "--after", "fuse"], "it has no meaning with --after"),
+    (["--html", "{folder}/out.html", "--after", "fuse"], "--after has no meaning with it"),
 ])
 def test_errors_of_the_command(tmp_path, capsys, more: list[str], what: str) -> None:
     assert main(["--dump-ir", "examples/logsumexp.ir", *(m.format(folder=tmp_path) for m in more)]) == 1

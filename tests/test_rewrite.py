@@ -383,6 +383,42 @@ def test_near_misses_prefer_the_order_of_operands_that_agrees_most():
     assert trace == [Missed("Rule", exp(tanh(Y)) + X, "parameter: f32[n,3] is no sqrt", 3)]
 
 
+def test_a_rule_that_stands_behind_one_that_fired_hears_of_it():
+    class ExpExp(Rewrite):
+        """exp(exp x) → x + x"""
+
+        def pattern(self, x):
+            return exp(exp(x))
+
+        def build(self, x):
+            return x + x
+
+    class ExpAny(ExpExp):
+        """exp(x) → x"""
+
+        def pattern(self, x):
+            return exp(x)
+
+        def build(self, node, x):
+            return x
+
+    trace = []
+    applied([ExpAny(), ExpExp()], exp(exp(X)), context=Context(trace=trace, asked=["ExpExp"]))
+    assert [m for m in trace if isinstance(m, Missed)] == [Missed("ExpExp", exp(X), "parameter: f32[n,3] is no exp", 1)]
+    trace.clear()
+    applied([AddZero(), ExpAny(), ExpExp()], exp(exp(X)), context=Context(trace=trace, asked=["ExpAny"]))
+    assert [m for m in trace if isinstance(m, Missed)] == []
+
+
+def test_a_rule_hears_of_the_one_that_came_first():
+    class First(AddZero):
+        """x + 0 → x, too"""
+
+    trace = []
+    applied([First(), AddZero()], X + 0, context=Context(trace=trace, asked=["AddZero"]))
+    assert [m for m in trace if isinstance(m, Missed)] == [Missed("AddZero", X + 0, "First came first", 1)]
+
+
 # Pipelines.
 
 def identity(graph: Graph, context: Context) -> Graph:

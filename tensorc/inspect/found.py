@@ -92,6 +92,7 @@ def chosen(functions: Sequence[Found], name: str | None, path: Path) -> list[Fou
 
 def _of_text(path: Path) -> list[Found]:
     from tensorc.ir.parse import parse
+    from tensorc.passes.choice import chosen as chosen_passes
     from tensorc.passes.pipeline import default
 
     try:
@@ -100,7 +101,7 @@ def _of_text(path: Path) -> list[Found]:
         raise IRError(f"{path}: this is no text in UTF-8") from None
     except IRError as error:
         raise IRError(f"{path}: {error}") from None
-    return [Found((graph.name,), graph, default()) for graph in graphs]
+    return [Found((graph.name,), graph, chosen_passes() or default()) for graph in graphs]
 
 
 def _of_script(path: Path, arguments: Sequence[str], inputs: bool) -> tuple[list[Found], int]:

@@ -34,7 +34,7 @@ from tensorc.ir.node import Node
 from tensorc.ir.text import bodies, dump, labels, placings, statement, unnamed
 from tensorc.passes.context import Context, Event
 from tensorc.passes.manager import Pipeline
-from tensorc.passes.rewrite import Fired, Missed
+from tensorc.passes.rewrite import Fired, Missed, Rewrite
 
 INPUT = "input"
 
@@ -79,8 +79,8 @@ class Stage:
         name: of the pass; "input" for the graph as it was built.
         graph: the graph.
         notes: what passes have said of nodes.
-        came: for every node, where it comes from.
-        went: for every node of the stage before, what became of it.
+        came: for every node, and those that were there for a while within the pass, where it comes from.
+        went: for every node of the stage before, and those within the pass, what became of it.
         fired, missed: the rewrites of the pass, in order; misses of those rules alone that were asked about.
         seconds: that the pass took.
     """
@@ -135,9 +135,11 @@ class Stage:
         return repr(node) if block is None else block.name(node)
 
     def line_of(self, node: Node) -> str:
-        """A node's line in the dump of this stage, without comment."""
+        """A node's line in the dump of this stage, without comment; of a parameter, its name and type."""
         block = self.block(node)
-        return repr(node) if block is None or unnamed(node) else block.line(node)
+        if block is None:
+            return repr(node)
+        return f"{block.names[node]}: {node.type}" if unnamed(node) else block.line(node)
 
     def lines(self, node: Node) -> tuple[Location, ...]:
         """The user's lines behind a node."""
@@ -161,11 +163,13 @@ class History:
 
     Attributes:
         stages: the graph as it was built, and after every pass.
+        rules: the rewrites that were there to fire, by name.
         failure: what the pass after the last stage raised, if one did.
     """
 
     pipeline: Pipeline
     stages: tuple[Stage, ...]
+    rules: Mapping[str, Rewrite] = field(default_factory=dict, repr=False)
     failure: Exception | None = None
 
     def index(self, name: str | None) -> int:
@@ -210,9 +214,9 @@ def trace(graph: Graph, pipeline: Pipeline, asked: Collection[str] = ()) -> Hist
     def observe(name: str, after: Graph) -> None:
         nonlocal start
         seconds = time.perf_counter() - start
-        came, went = origins(name, stages[-1].graph if stages else after, after, events)
+        related = origins(name, stages[-1].graph if stages else after, after, events)
         stages.append(Stage(
-            name, after, dict(context.notes), came, went,
+            name, after, dict(context.notes), related.came, related.went,
             tuple(e for e in events if isinstance(e, Fired)), tuple(e for e in events if isinstance(e, Missed)),
             seconds if name != INPUT else 0,
         ))
@@ -220,13 +224,14 @@ def trace(graph: Graph, pipeline: Pipeline, asked: Collection[str] = ()) -> Hist
         start = time.perf_counter()
 
     context = Context(trace=events, asked=asked, observers=(observe,))
+    failure = None
     try:
         pipeline.run(graph, context)
     except Exception as error:
         if not stages:
             raise
-        return History(pipeline, tuple(stages), error)
-    return History(pipeline, tuple(stages))
+        failure = error
+    return History(pipeline, tuple(stages), context.applied, failure)
 
 
 def _range(names: list[str]) -> str:

@@ -8,14 +8,14 @@ telling, is paired with what was there: results with results, and from there dow
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from tensorc.ir.graph import Graph, nested
 from tensorc.ir.node import Node
 from tensorc.passes.context import Event
-from tensorc.passes.rewrite import Fired, Rebuilt
+from tensorc.passes.rewrite import Fired, Missed, Rebuilt
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,21 @@ def all_nodes(graph: Graph) -> list[Node]:
     return list(dict.fromkeys((*inner, *graph.params, *graph.nodes)))
 
 
-def origins(name: str, before: Graph, after: Graph,
-            trace: Iterable[Event]) -> tuple[dict[Node, Came], dict[Node, Went]]:
-    """For each node after the pass `name` where it comes from, and for each before it what became of it."""
+@dataclass(frozen=True)
+class Origins:
+    """How the nodes of two stages are related, and those that were there in between.
+
+    Attributes:
+        came: for each node after the pass, and each in between, where it comes from.
+        went: for each node before the pass, and each in between, what became of it.
+    """
+
+    came: Mapping[Node, Came]
+    went: Mapping[Node, Went]
+
+
+def origins(name: str, before: Graph, after: Graph, trace: Sequence[Event]) -> Origins:
+    """How the nodes after the pass `name` are related to those before it."""
     return _Origins(name, before, after, trace).found()
 
 
@@ -61,13 +73,15 @@ Links = Mapping[Node, Mapping[Node, str]]
 class _Origins:
     """One pass; `back` and `forth` are the single steps of the trace."""
 
-    def __init__(self, name: str, before: Graph, after: Graph, trace: Iterable[Event]) -> None:
+    def __init__(self, name: str, before: Graph, after: Graph, trace: Sequence[Event]) -> None:
         self.name = name
         self.before, self.after = before, after
         self.old = dict.fromkeys(all_nodes(before))
         self.new = dict.fromkeys(all_nodes(after))
         self.back: dict[Node, dict[Node, str]] = {}
         self.forth: dict[Node, dict[Node, str]] = {}
+        told = [n for e in trace for n in ((e.node,) if isinstance(e, Missed) else (e.before, e.after))]
+        self.between = dict.fromkeys(n for n in told if n not in self.old and n not in self.new)
         for event in sorted(trace, key=lambda event: not isinstance(event, Fired)):
             self._note(event)
         self.came: dict[Node, Came] = {}
@@ -86,14 +100,14 @@ class _Origins:
             if node not in self.old and node is not event.before:
                 self.back.setdefault(node, {}).setdefault(event.before, rule)
 
-    def found(self) -> tuple[dict[Node, Came], dict[Node, Went]]:
-        for node in self.new:
+    def found(self) -> Origins:
+        for node in (*self.new, *self.between):
             if node in self.old:
                 self.came[node] = Came("kept", node)
             elif (chased := _chase(node, self.back, self.old.keys())) is not None:
                 source, rules = chased
                 self.came[node] = Came("made" if rules else "rebuilt", source, rules[::-1])
-        for node in self.old:
+        for node in (*self.old, *self.between):
             if node in self.new:
                 self.went[node] = Went(node)
             elif (chased := _chase(node, self.forth, self.new.keys())) is not None:
@@ -102,7 +116,7 @@ class _Origins:
         for node in self.new:
             self.came.setdefault(node, Came("made", None, (self.name,)))
         self._lose()
-        return {n: self.came[n] for n in self.new}, {n: self.went[n] for n in self.old}
+        return Origins(self.came, self.went)
 
     def _pair(self) -> None:
         """What the trace does not tell: results correspond, and the operands of equal operations.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -34,14 +35,14 @@ def check_text(passes: Any, before: str, after: str) -> None:
 
     Args:
         passes: a rewrite, a graph pass, a name, or a list of these, which run in this order and alone; or a Pipeline.
-        before, after: texts of one graph each; names of values, comments and blanks make no difference.
+        before, after: texts of one graph each; its name, those of values, comments and blanks make no difference.
 
     Raises: AssertionError with the difference line by line, and with why no rewrite fired where none did.
     """
     __tracebackhide__ = True
     graph, wanted = _graph(before), _graph(after)
     context = Context(trace=[])
-    found = _pipeline(passes).run(graph, context)
+    found = replace(_pipeline(passes).run(graph, context), name=wanted.name)
     if _text(found) == _text(wanted):
         return
     lines = difflib.unified_diff(_text(wanted).splitlines(), _text(found).splitlines(), "wanted", "found", lineterm="")

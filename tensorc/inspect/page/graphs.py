@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from tensorc.inspect.history import INPUT, Block, History, Stage
+from tensorc.inspect.origins import all_nodes
 from tensorc.ir.graph import Graph, Location, nested
 from tensorc.ir.node import Node
 from tensorc.ir.text import application, inline, operand
 from tensorc.passes.manager import Rewriting
-from tensorc.passes.pipeline import default
 
 Data = dict[str, Any]
 
@@ -97,9 +97,9 @@ def _stage(history: History, index: int, tables: Tables) -> Data:
         for node in block.nodes:
             tables.seen_at(node, stage.lines(node) or block.graph.provenance.get(node, ()))
     came = {tables.node(n): [c.how, None if c.source is None else tables.node(c.source), *c.rules]
-            for n, c in stage.came.items() if c.how != "kept"} if before else {}
+            for n in all_nodes(stage.graph) if (c := stage.came[n]).how != "kept"} if before else {}
     went = {tables.node(n): [None if w.target is None else tables.node(w.target), *w.rules]
-            for n, w in stage.went.items() if w.target is not n} if before else {}
+            for n in all_nodes(before.graph) if (w := stage.went[n]).target is not n} if before else {}
     return {
         "name": stage.name,
         "doc": _doc(history, stage.name),
@@ -154,9 +154,7 @@ def _doc(history: History, name: str) -> str:
 
 def _formulas(history: History, names: set[str]) -> dict[str, str]:
     """The first line of each rewrite's docstring: its formula."""
-    steps = (*default().steps, *history.pipeline.steps)
-    rules = {rule.name: rule for step in steps if isinstance(step.run, Rewriting) for rule in step.run.rules}
-    return {name: _first_line(rules[name]) for name in sorted(names) if name in rules}
+    return {name: _first_line(history.rules[name]) for name in sorted(names)}
 
 
 def _first_line(thing: object) -> str:
