@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
-from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.places import External
+from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.cpu.watch import Watch
-from tensorc.codegen.lower import Lowered, lower
+from tensorc.codegen.loopir import Matmul
+from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, checked_outputs, prefix_of_body
+from tensorc.ir.kernels import ROWS, Group, Place, checked_outputs, prefix_of_body
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
@@ -86,41 +88,52 @@ class _Assembler:
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
         self.functions: dict[str, tuple[str, ...]] = {}
 
-    def program(self, graph: Graph, prefix: str) -> ProgramSpec:
-        """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
+    def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
+        """A planned graph's program.
+
+        Args:
+            prefix: tells its kernels from those of other graphs.
+            lasting: what is the same each time the program is run by the one around it.
+        """
         assert graph.plan is not None
+        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
+        panels = _Panels(externals, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
         checked = 0
-        for step in graph.plan.steps:
+        for groups in graph.plan.steps:
             used: Size = 0
             columns: list[list[Launch]] = []
-            for group in step:
+            for group in groups:
                 places = Places(graph, graph.plan.arena + used)
                 group = replace(group, name=prefix + group.name)
                 if group.bodies:
-                    inner = [self.program(body, prefix_of_body(group.name, i)) for i, body in enumerate(group.bodies)]
-                    steps.append(run_bodies(group, inner, places))
+                    steps += run_bodies(group, [self.body(group, i) for i in range(len(group.bodies))], places)
                 else:
-                    columns.append(self.launches(group, names, places))
+                    columns.append(self.launches(group, names, places, panels))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
-            if any(_tells(group, graph) for group in step):
+            if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
-        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
         return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)))
+                           tuple(dict.fromkeys(scratch)), tuple(panels.packed))
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places) -> list[Launch]:
+    def body(self, group: Group, number: int) -> ProgramSpec:
+        """The program of a loop's body, or of a branch of a choice."""
+        sizes = self.sizes if group.batch is None else (*self.sizes, ROWS)
+        program = self.program(group.bodies[number], prefix_of_body(group.name, number), _lasting(group))
+        return replace(program, sizes=sizes)
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         launches: list[Launch] = []
         for each in kernels:
-            launched = _launches(each, places, self.module)
+            launched = _launches(each, places, panels, self.module)
             self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
             launches += launched
         return launches
@@ -145,11 +158,49 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
-    code = module.add(lowered.kernel)
-    where = tuple(map(places.of, lowered.operands))
-    if code.workspace is not None:
+    kernel, operands = lowered.kernel, lowered.operands
+    where = tuple(map(places.of, operands))
+    sizes = tuple(map(dims.symbol, kernel.sizes))
+    lasts = isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting
+    code = module.add(replace(kernel, lasting=True) if isinstance(kernel, Matmul) and lasts else kernel)
+    phases = code.phases
+    if lasts:
+        where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
+        phases = phases[1:]
+    elif code.workspace is not None:
         where = (*where, places.more(code.workspace))
-    sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
-    return [Launch(name, where, sizes, lowered.kernel.name) for name in code.phases]
+    return [Launch(name, where, sizes, kernel.name) for name in phases]
+
+
+class _Panels:
+    """The operands of products that last from run to run of a program, packed ahead.
+
+    Attributes:
+        lasting: the places of what lasts.
+        packed: one of these for each product.
+    """
+
+    def __init__(self, externals: int, lasting: Container[Place | Scratch]) -> None:
+        self.first = externals
+        self.lasting = lasting
+        self.packed: list[Packed] = []
+
+    def add(self, packing: Launch, bytes: Size) -> External:
+        """Where the panels are found that a launch makes from the second of its places."""
+        source = packing.places[1]
+        assert isinstance(source, External)
+        self.packed.append(Packed(packing, source, bytes))
+        return External(self.first + len(self.packed) - 1)
+
+
+def _lasting(group: Group) -> frozenset[Place]:
+    """What all steps of a loop find unchanged: captured values and constants."""
+    if group.kind != "loop":
+        return frozenset()
+    node, (body,) = group.outputs[0], group.bodies
+    assert body.plan is not None
+    captures = range(node.sequences + node.states, len(body.params))
+    return frozenset([*(Place("param", i) for i in captures),
+                      *(Place("constant", i) for i in range(len(body.plan.constants)))])

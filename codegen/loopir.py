@@ -179,7 +179,7 @@ class Matmul:
     The first three of `buffers` are a (…, m, k), b (…, k, n) and c (…, m, n); a transposed operand is stored with its
     last two dimensions swapped.  Batch dimensions of a and b may be 1 or missing on the left: they broadcast.
     `epilogue` is an elementwise kernel over the grid (batch…, i < m, j < n) and the same buffers; it reads c at its own
-    point only.
+    point only.  `lasting` says that many products have the same b, one after the other.
     """
 
     name: str
@@ -192,6 +192,7 @@ class Matmul:
     transpose_a: bool = False
     transpose_b: bool = False
     epilogue: Kernel | None = None
+    lasting: bool = False
 
     @property
     def a(self) -> Buffer:

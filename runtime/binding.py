@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.ir import dims
+from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
@@ -253,7 +254,13 @@ def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastca
         return None
     if any(dims.substitute(a.left, sizes) != dims.substitute(a.right, sizes) for a in closed.assumptions):
         return None
-    return fastcall.binder(types, range(inputs), symbols)
+    needed = dict.fromkeys(symbols, 0)
+    for reach in closed.reaches:
+        bound = least(dims.substitute(reach.size - reach.least, sizes))
+        if bound is None:
+            return None
+        needed[bound[0]] = max(needed[bound[0]], bound[1])
+    return fastcall.binder(types, range(inputs), symbols, needed)
 
 
 def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder | None:

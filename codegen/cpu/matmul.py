@@ -6,6 +6,8 @@
     aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same
     a · v      is vᵀ · aᵀ
 
+A b that lasts from product to product is packed in any case, once for all of them.
+
 A unit of work is a block of c.  How c is cut depends on sizes alone, and no sum is cut, so the result does not depend
 on how many threads share the units.
 """
@@ -154,19 +156,21 @@ class _Product:
 
     def dots(self, f: Function, m: Int) -> Bit:
         """Whether rows of a and rows of the transposed b are multiplied by dot products."""
-        if not self.transpose_b:
+        if not self.transpose_b or self.mm.lasting:
             return False
         return f.equal(m, 1) if self.transpose_a else f.less(m, DOT_ROWS)
 
     def packs(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
         """Whether b is packed."""
+        if self.mm.lasting:
+            return True
         if self.transpose_b:
             return f.negation(self.dots(f, m))
         return f.both(self._pays(f, m, n, k), f.negation(self.is_thin(f, m, n, k)))
 
     def is_thin(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
         """Whether each unit of work takes all rows, and packs its own columns of b."""
-        if self.transpose_b:
+        if self.transpose_b or self.mm.lasting:
             return False
         few = f.both(f.less(m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, n))
         return f.both(self._pays(f, m, n, k), few)

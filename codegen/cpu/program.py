@@ -17,16 +17,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tensorc.codegen.cpu import launch
 from tensorc.codegen.cpu.compile import Library, compile_text, load
-from tensorc.codegen.cpu.loops import ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
+from tensorc.codegen.cpu.loops import Batch, ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
 from tensorc.codegen.cpu.places import Arena, External, Place
+from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.watch import Watch
-from tensorc.ir.dims import Size
+from tensorc.ir.dims import Size, symbol
 
 EXPORTS = ("run", "arena_bytes")
 
@@ -35,13 +36,15 @@ EXPORTS = ("run", "arena_bytes")
 class Launch:
     """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order.
 
-    `source` is the kernel of the loop IR that it runs, alone or as one of its phases; equal kernels share code.
+    `source` is the kernel of the loop IR that it runs, alone or as one of its phases; equal kernels share code.  Its
+    units are cut into `chunks` for each thread, at most.
     """
 
     kernel: str
     places: tuple[Place, ...]
     sizes: tuple[Size, ...]
     source: str = ""
+    chunks: int = launch.CHUNKS_PER_THREAD
 
 
 Step = tuple[Launch, ...]
@@ -50,11 +53,16 @@ Step = tuple[Launch, ...]
 
 @dataclass(frozen=True)
 class Loop:
-    """A program that runs once for each step of a loop.  `source` is the group of the plan that it is."""
+    """A program that runs once for each step of a loop.
+
+    `source` is the group of the plan that it is.  With a `batch`, threads share the rows of that; only where steps are
+    watched, each of them is for all rows.
+    """
 
     spec: LoopSpec
     body: ProgramSpec
     source: str = ""
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,20 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Panels of an operand that lasts from one run of a program to the next: made before the first, read in each.
+
+    Attributes:
+        launch: makes them; the panels, of `bytes` bytes, are its last buffer, which is missing here.
+        source: the only other buffer that it looks at.
+    """
+
+    launch: Launch
+    source: External
+    bytes: Size
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
     """What a program does.
 
@@ -87,6 +109,7 @@ class ProgramSpec:
         arena: bytes of memory that steps share, aligned to 64.
         gate: what the later steps depend on.
         scratch: bytes behind the arena that one step or another needs for itself.
+        packed: panels that the caller makes ahead; each is one more external.
     """
 
     name: str
@@ -96,6 +119,7 @@ class ProgramSpec:
     arena: Size
     gate: Gate | None = None
     scratch: tuple[Size, ...] = ()
+    packed: tuple[Packed, ...] = ()
 
 
 class Loaded:
@@ -157,9 +181,15 @@ def _function(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str = 
     """The function `name(externals, sizes, arena)` that carries out a program, and all that it calls."""
     for i, step in enumerate(spec.steps):
         inner = f"{name}_step{i}"
-        if isinstance(step, Loop):
+        if isinstance(step, Loop) and step.batch is not None and not watch:
+            kernel = f"{inner}_rows"
+            inside = [each for launches in _launches(step.body) for each in launches]
+            yield from emit_row_loop(kernel, step.spec, inside, step.batch, spec.sizes)
+            whole = Launch(kernel, row_buffers(step.spec), tuple(map(symbol, spec.sizes)), step.source, chunks=1)
+            yield from _function(inner, replace(spec, steps=((whole,),), gate=None), None)
+        elif isinstance(step, Loop):
             yield from _function(f"{inner}_body", step.body, watch)
-            yield from emit_loop(inner, step.spec, f"{inner}_body", spec.sizes)
+            yield from emit_loop(inner, step.spec, f"{inner}_body", step.batch, spec.sizes)
         elif isinstance(step, Choice):
             bodies = [f"{inner}_branch{k}" for k in (0, 1)]
             for body, branch in zip(bodies, step.bodies, strict=True):
@@ -227,9 +257,10 @@ def _plan(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
 
     for step in steps:
         functions = watch.functions(step) if watch else [each.kernel for each in step]
+        chunks = min((each.chunks for each in step), default=0)
         for position, (each, function) in enumerate(zip(step, functions, strict=True)):
             launches.append(_launch(name, each, function, kernels[each.kernel], len(words),
-                                    0 if position else len(step)))
+                                    0 if position else len(step), chunks))
             words += [_word(place, values) for place in each.places]
             words += [values[size] for size in each.sizes]
 
@@ -245,9 +276,10 @@ def _plan(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
             yield f"@{name}_plan{i} = internal constant %Plan {{ {fields} }}"
 
 
-def _launch(name: str, each: Launch, function: str, kernel: int, first_word: int, launches_of_step: int) -> str:
+def _launch(name: str, each: Launch, function: str, kernel: int, first_word: int, launches_of_step: int,
+            chunks: int) -> str:
     words = f"ptr getelementptr (i32, ptr @{name}_words, i64 {first_word})"
-    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
+    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}, i64 {chunks}"
     return f"%Launch {{ ptr @{function}, {words}, {numbers} }}"
 
 

@@ -9,6 +9,9 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
 
+ROWS = "rows__"
+"""The size that stands, in the body of a loop that runs for some rows of a batch at a time, for how many these are."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -45,6 +48,7 @@ class Group:
     reads: tuple[Place, ...] = ()   # of inputs, once buffers are planned
     writes: tuple[Place, ...] = ()  # of outputs
     bodies: tuple[Graph, ...] = ()  # the graphs that a loop or a choice runs, with plans of their own
+    batch: Size | None = None       # the rows that threads share in a loop, whose body is for ROWS of them
 
     @property
     def nodes(self) -> list[Node]:
