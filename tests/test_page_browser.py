@@ -88,12 +88,14 @@ def test_a_node_shows_its_type_its_line_its_rewrites_and_its_kernel(opened) -> N
     tab.keyboard.press("/")
     tab.keyboard.type("matmul(x")
     tab.keyboard.press("Enter")
+    tab.wait_for_selector("#details h2:has-text('matmul')")
     details = tab.inner_text("#details")
     assert "f32[x_0,3]" in details
     assert "model.py:6" in details
     assert "K.softmax(K.dot(x, w))" in details
     assert "as built" in details
     tab.click("#details .chip")
+    tab.wait_for_selector(".kernel-head h2")
     assert state(tab)["view"] == "kernels"
     assert "matmul" in tab.inner_text(".kernel-head")
 
