@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tensorc.inspect.history import History, Stage
 from tensorc.inspect.paint import Paint
-from tensorc.ir.kernels import Plan, Told, told_groups
+from tensorc.ir.kernels import Group, Plan, named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.text import comment, unnamed
 
@@ -161,14 +161,14 @@ def _noted(before: Stage, after: Stage) -> list[str]:
 
 def _planned(before: Stage, after: Stage, paint: Paint) -> list[str]:
     """What changed in the plan: which kernels there are, where they write, which run side by side."""
-    old = {told.name: told for told in told_groups(before.graph)}
-    new = {told.name: told for told in told_groups(after.graph)}
-    lines = [paint("removed", f"- {_kernel(told, before)}") for name, told in old.items() if name not in new]
-    for name, told in new.items():
+    old = {name: group for name, group, _ in named_groups(before.graph)}
+    new = {name: group for name, group, _ in named_groups(after.graph)}
+    lines = [paint("removed", f"- {_kernel(name, group, before)}") for name, group in old.items() if name not in new]
+    for name, group in new.items():
         if name not in old:
-            lines.append(paint("added", f"+ {_kernel(told, after)}"))
-        elif told.group.writes != old[name].group.writes:
-            lines.append(f"~ {name} → {', '.join(map(str, told.group.writes))}")
+            lines.append(paint("added", f"+ {_kernel(name, group, after)}"))
+        elif group.writes != old[name].writes:
+            lines.append(f"~ {name} → {', '.join(map(str, group.writes))}")
     assert after.graph.plan is not None
     steps = {step for step in _steps(after.graph.plan) if len(step) > 1}
     if before.graph.plan is not None:
@@ -179,9 +179,9 @@ def _planned(before: Stage, after: Stage, paint: Paint) -> list[str]:
     return lines
 
 
-def _kernel(told: Told, stage: Stage) -> str:
-    nodes = " ".join(stage.name_of(n) for n in told.nodes if not unnamed(n)) or "passes on what is there"
-    return textwrap.fill(f"{told.name} ({told.group.kind}): {nodes}", 120, subsequent_indent="    ")
+def _kernel(name: str, group: Group, stage: Stage) -> str:
+    nodes = " ".join(stage.name_of(n) for n in group.nodes if not unnamed(n)) or "passes on what is there"
+    return textwrap.fill(f"{name} ({group.kind}): {nodes}", 120, subsequent_indent="    ")
 
 
 def _steps(plan: Plan) -> list[tuple[str, ...]]:

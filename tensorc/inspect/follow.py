@@ -10,7 +10,7 @@ from tensorc.errors import ArgumentError
 from tensorc.inspect.history import History, Stage
 from tensorc.inspect.paint import Paint
 from tensorc.ir.graph import Location
-from tensorc.ir.kernels import told_groups
+from tensorc.ir.kernels import named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.text import unnamed
 
@@ -94,11 +94,11 @@ def _kernels(history: History, path: dict[int, Node]) -> Iterator[Row]:
     if last not in path or unnamed(path[last]):
         return
     stage = history.stages[last]
-    found = [told for told in told_groups(stage.graph) if path[last] in told.nodes]
-    for told in found:
-        others = [stage.name_of(n) for n in told.nodes if n is not path[last] and not unnamed(n)]
+    found = [(name, group) for name, group, _ in named_groups(stage.graph) if path[last] in group.nodes]
+    for name, group in found:
+        others = [stage.name_of(n) for n in group.nodes if n is not path[last] and not unnamed(n)]
         beside = f", with {' '.join(others)}" if others else ""
-        yield "kernel", f"{told.name} ({told.group.kind}){beside}", ""
+        yield "kernel", f"{name} ({group.kind}){beside}", ""
     if stage.graph.plan is not None and not found:
         yield "kernel", "none: it takes no work", ""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tensorc.ir.dims import Dim
 from tensorc.ir.graph import Graph, Location, nested
-from tensorc.ir.kernels import told_groups
+from tensorc.ir.kernels import named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
@@ -88,12 +88,15 @@ def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]
 def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
     """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
     found: dict[Graph, dict[Node, list[str]]] = {}
-    for told in told_groups(graph):
-        notes = found.setdefault(told.graph, {})
-        for node in told.nodes:
-            notes.setdefault(node, []).append(told.name)
-        for node, place in zip(told.outputs, told.group.writes, strict=False):
+    shown: dict[int, Graph] = {id(graph): graph}            # for planned bodies, those that the text has
+    for name, group, inside in named_groups(graph):
+        notes = found.setdefault(shown[id(inside)], {})
+        for node in group.nodes:
+            notes.setdefault(node, []).append(name)
+        for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
+        if group.bodies:
+            shown |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
     return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}
 
 
