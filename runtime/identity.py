@@ -22,7 +22,7 @@ from tensorc.runtime import IMPORTED
 if TYPE_CHECKING:
     from tensorc.passes.manager import Pipeline
 
-COMPILER = ("codegen", "ir", "ops", "passes", "runtime")
+COMPILER = ("codegen", "custom", "ir", "ops", "passes", "runtime")
 """The packages whose sources decide what code is made."""
 
 
