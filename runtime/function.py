@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
@@ -257,8 +258,11 @@ class Function:
 
     def _binding(self, closed: Closed) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
-        code = program(closed.graph, self._passes)
-        return Binding(code, closed, len(self._inputs), self._kept(closed), self._effects(closed))
+        kept, effects = self._kept(closed), self._effects(closed)
+        if settings.check():
+            from tensorc.runtime.check import Checked
+            return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
+        return Binding(program(closed.graph, self._passes), closed, len(self._inputs), kept, effects)
 
     def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
         """What a program reads besides the inputs, in the order of its parameters."""

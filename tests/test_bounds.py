@@ -11,6 +11,8 @@ from tensorc import backend as K
 from tensorc.errors import ShapeError
 from tensorc.ir import dims
 from tensorc.ir.bounds import least, never_negative
+from tensorc.ir.parse import parse
+from tensorc.runtime.replay import call_of
 
 N, M = dims.symbol("n"), dims.symbol("m")
 
@@ -106,3 +108,10 @@ def test_two_sizes_of_which_one_must_reach_the_other():
     assert function([np.arange(4), np.zeros(3)])[0] == 3
     with pytest.raises(ShapeError, match=r"x\w* \(axis 0\) gives 3, y\w* \(axis 0\) gives 3; x\[key\] at .* beyond"):
         function([np.arange(3), np.zeros(3)])
+
+
+def test_a_graph_from_text_is_run_at_sizes_that_reach_alone():
+    graph, = parse("graph g(x: f32[n])\n  %0: f32[1] = slice(x) {starts=[3], limits=[4], steps=[1]}\n  return %0\n")
+    call_of(graph, {"x": np.zeros(4)})
+    with pytest.raises(ShapeError, match="size 2 has no elements 3 to 4"):
+        call_of(graph, {"x": np.zeros(2)})
