@@ -191,13 +191,12 @@ class Checker:
 
     def _difference(self, work: _Work, node: Node, found: Array, wanted: Array, tolerance: Array, fine: Array) -> str:
         """What a kernel has computed in place of what."""
-        at = _first(~fine)
-        what = f"{found[at]!s} in place of {wanted[at]!s}"
-        much = f" ({tolerance[at]:.1e} more or less is allowed)" if wanted.dtype.kind == "f" else ""
+        much = tolerance[verdict.first(~fine)]
+        allowed = f" ({much:.1e} more or less is allowed)" if wanted.dtype.kind == "f" else ""
         return "\n".join([
             f"{self._name}: kernel {work.name} does not compute what its reference does{self._when()}",
             *self._told(work, node),
-            f"  {_count(~fine, 'differ')}, the first{_at(at)}: {what}{much}",
+            f"  {verdict.difference(found, wanted, ~fine)}{allowed}",
             FAULT,
         ])
 
@@ -205,11 +204,11 @@ class Checker:
         """Where a NaN comes from: the first node of a group that makes one of numbers."""
         node = next(n for n in work.group.nodes if _has_nan(values[n]) and not any(_has_nan(values[a]) for a in n.args))
         nan = np.isnan(values[node])
-        at = _first(nan)
+        at = verdict.first(nan)
         return "\n".join([
             f"{self._name}: {node.op.name} makes a NaN in kernel {work.name}{self._when()}",
             *self._told(work, node),
-            f"  {_count(nan, 'are NaN')}, the first{_at(at)}",
+            f"  {verdict.counted(nan, 'are NaN')}, the first{verdict.placed(at)}",
             *(f"  {_value(work, a, values[a], values[node].shape, at)}" for a in node.args),
         ])
 
@@ -311,19 +310,6 @@ def _operands(group: Group, memory: Memory) -> list[Array]:
 
 def _has_nan(x: Array) -> bool:
     return x.dtype.kind == "f" and bool(np.isnan(x).any())
-
-
-def _first(where: Array) -> tuple[int, ...]:
-    """The index of the first true element."""
-    return tuple(int(i) for i in np.argwhere(where)[0])
-
-
-def _at(index: tuple[int, ...]) -> str:
-    return f" at {list(index)}" if index else ""
-
-
-def _count(where: Array, what: str) -> str:
-    return f"{int(where.sum())} of {where.size} elements {what}"
 
 
 def _line(work: _Work, node: Node) -> str:
