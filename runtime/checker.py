@@ -22,7 +22,7 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph, Location
 from tensorc.ir.kernels import Group, Place, memory_of, named_groups
 from tensorc.ir.node import Node
-from tensorc.ir.text import bodies, inline, labels, operand, statement, unnamed
+from tensorc.ir.text import bodies, inline, labels, operand, shown_graphs, statement, unnamed
 from tensorc.runtime import verdict
 
 Array = np.ndarray[Any, Any]
@@ -32,10 +32,11 @@ FAULT = "  this is a fault of the compiler"
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """A group of the plan, its name in the program and the graph it is of."""
+    """A group of the plan, its name in the program, the planned graph it is of, and the one that the text shows."""
 
     name: str
     group: Group
+    planned: Graph
     graph: Graph
 
 
@@ -95,7 +96,8 @@ class Checker:
     def __init__(self, name: str, graph: Graph, assembly: Assembly, sites: Sequence[Site]) -> None:
         self.error: BaseException | None = None
         self._name = name
-        self._work = {n: _Work(n, group, inside) for n, group, inside in named_groups(graph)}
+        shown = shown_graphs(graph)
+        self._work = {n: _Work(n, group, inside, shown[id(inside)]) for n, group, inside in named_groups(graph)}
         self._graphs = _graphs(assembly.spec, graph, self._work)
         self._starts, self._ends = self._spans(assembly, sites)
         self._sites = sites
@@ -113,7 +115,7 @@ class Checker:
         for number, site in enumerate(sites):
             for launch in site.step if isinstance(site.step, tuple) else ():
                 name = of_kernel[launch.source]
-                if self._work[name].graph is self._graphs[id(site.program)]:
+                if self._work[name].planned is self._graphs[id(site.program)]:
                     first.setdefault(name, number)
                     last[name] = number
         return _inverted(first), _inverted(last)
