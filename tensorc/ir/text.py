@@ -104,7 +104,7 @@ def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
             notes.setdefault(node, []).append(name)
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
-    return {inside: {node: " ".join(told) for node, told in notes.items()} for inside, notes in found.items()}
+    return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}
 
 
 def unnamed(node: Node) -> bool:
