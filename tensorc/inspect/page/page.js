@@ -65,7 +65,10 @@ function firstChanged() {
 }
 
 const sides = () => (state.stage === 0 ? "after" : state.sides ?? (innerWidth < NARROW ? "after" : "both"));
-const onlyChanges = () => state.only ?? (stage().size > LARGE && stage().changed);
+function onlyChanges() {
+  const { made, placed, gone } = block().counts;
+  return made + placed + gone > 0 && (state.only ?? (block().nodes.length > LARGE && made + gone > 0));
+}
 const grouped = () => state.byKernel ?? block().nodes.length > LARGE;
 
 /* -- what is to be seen */
@@ -98,7 +101,7 @@ function render(before, change) {
     shown().mark(state.node, matches);
     if (state.node !== null) shown().reveal(state.node);
   }
-  renderDetails(byId("details"), block(), state.node, { go, showKernel: kernel => go({ view: "kernels", kernel }), rule: nextOfRule });
+  renderDetails(byId("details"), block(), state.node, { go, showKernel: kernel => go({ view: "kernels", kernel }), rule: nextOfRule, find });
 }
 
 function renderTimeline() {
@@ -113,7 +116,7 @@ function renderTimeline() {
       title: `${s.doc}${seconds ? `\n${duration(seconds)}` : ""}`,
       onclick: () => go({ view: "graphs", stage: s.index }),
     }, element("b", {}, s.name), element("span", { class: "quiet" }, s.index === 0 ? plural(s.size, "node")
-      : s.changed ? [made && `+${made}`, gone && `−${gone}`, rebuilt && `~${rebuilt}`, placed && `@${placed}`].filter(Boolean).join(" ") : "as before"),
+      : [made && `+${made}`, gone && `−${gone}`, placed && `@${placed}`].filter(Boolean).join(" ") || (rebuilt ? `~${rebuilt}` : "as before")),
     element("span", { class: "amounts" }, bar));
   });
   cards.push(element("button", {
@@ -137,7 +140,7 @@ function renderBar() {
   byId("block-chooser").hidden = blocks.length < 2;
   byId("block").replaceChildren(...blocks.map(b => element("option", { value: b.index, selected: b.index === state.block }, b.label)).reverse());
   byId("only-changes").checked = onlyChanges();
-  byId("only-changes").parentElement.hidden = first || !stage().changed;
+  byId("only-changes").parentElement.hidden = first || Object.values(block().counts).every(count => !count);
   byId("by-kernel-label").hidden = state.shape !== "drawing" || !block().places.size;
   byId("by-kernel").checked = grouped();
   byId("legend").replaceChildren(...(first ? [] : ["made", "gone", "rebuilt", "placed"].map(how => element("span", { class: how, title: {
@@ -210,6 +213,12 @@ function search(query) {
     search.results = results;
   }
   if (state.view === "graphs") shown().mark(state.node, matches);
+}
+
+/* Searches for something, as if it had been typed. */
+function find(query) {
+  byId("query").value = query;
+  byId("query").focus();
 }
 
 const has = (words, text) => words.every(word => text.includes(word));
