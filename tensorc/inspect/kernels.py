@@ -14,7 +14,7 @@ from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.compile import optimised
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group
+from tensorc.ir.kernels import Group, named_groups
 from tensorc.ir.node import Node
 
 _LLVM_FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
@@ -50,8 +50,9 @@ class Kernels:
     def __init__(self, graph: Graph) -> None:
         self._target = Target.host()
         assembly = assemble(graph, self._target, marks=True)
+        groups = {name: group for name, group, _ in named_groups(graph)}
         self.all = tuple(
-            Kernel(group.name, group, tuple(each.kernel for each in lowered),
+            Kernel(group.name, groups[group.name], tuple(each.kernel for each in lowered),
                    tuple(dict.fromkeys(f for each in lowered for f in assembly.functions[each.kernel.name])))
             for group, lowered in assembly.lowered
         )
