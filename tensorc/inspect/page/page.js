@@ -22,6 +22,7 @@ function readAddress() {
     if (value === null) continue;
     state[name] = /^\d+$/.test(value) ? +value : value === "true" ? true : value === "false" ? false : value;
   }
+  state.function = Math.max(0, Math.min(state.function, packed.functions.length - 1)) || 0;
 }
 
 function writeAddress() {
@@ -34,13 +35,14 @@ const block = () => stage().blocks[state.block];
 
 /* Changes what is shown.  A node that has another number at the new stage is followed there. */
 async function go(change) {
+  const wanted = change.function ?? state.function;
+  const next = !program || wanted !== state.function ? await Program.number(wanted) : program;
   const before = { ...state };
-  Object.assign(state, change);
-  if (state.function !== before.function) {
+  if (program && next !== program) {
     Object.assign(state, { stage: null, block: null, node: null, kernel: null, only: null, byKernel: null });
-    program = null;
   }
-  program ??= await Program.number(state.function);
+  Object.assign(state, change);
+  program = next;
   const last = program.stages.length - 1;
   state.kernel ??= slowest();
   state.stage = Math.max(0, Math.min(state.stage ?? firstChanged(), last));
