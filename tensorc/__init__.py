@@ -19,7 +19,7 @@ def device(name: str) -> _Manager[None]:
 
     Raises: ArgumentError for another name; DeviceError for a GPU, on which this version runs nothing yet.
     """
-    from tensorc.backend.devices import device as chosen
+    from tensorc.backend.functions import device as chosen
     return chosen(name)
 
 

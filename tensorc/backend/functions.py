@@ -18,6 +18,7 @@ from tensorc.errors import ArgumentError
 from tensorc.ir.graph import Graph, carrying, postorder
 from tensorc.ir.node import Node, watching
 from tensorc.runtime.devices import chosen
+from tensorc.runtime.devices import device as device
 
 if TYPE_CHECKING:
     from tensorc.runtime.profile import Profile
