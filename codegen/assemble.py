@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
-from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.externals import Externals
+from tensorc.codegen.loopir import AGE
 from tensorc.codegen.lower import Lowered, lower
 from tensorc.codegen.module import Module
 from tensorc.codegen.prepare import prepare
@@ -27,23 +29,29 @@ class Assembly:
 
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
-        spec: the launches; externals are the parameters, the constants and the outputs, in this order.
+        spec: the launches; externals are in the order of `Externals`.
         text: LLVM IR of the kernels and of `run`.
+        kept: bytes of each external that is kept.
+        counted: the parameters whose numbers of changes are the last externals.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     text: str
+    kept: tuple[int, ...] = ()
+    counted: tuple[int, ...] = ()
 
 
 def assemble(graph: Graph, target: Target) -> Assembly:
     """The program of a graph that fusion and buffer planning have been through."""
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
     assembler = _Assembler(target, tuple(sizes))
-    spec = assembler.program(graph, "")
+    externals = Externals(graph)
+    spec = assembler.program(graph, "", externals)
     kernels_text = "\n".join(assembler.module.texts.values())
     text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
-    return Assembly(tuple(assembler.lowered), spec, text)
+    kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
+    return Assembly(tuple(assembler.lowered), spec, text, kept, externals.counted)
 
 
 class _Assembler:
@@ -54,33 +62,35 @@ class _Assembler:
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
 
-    def program(self, graph: Graph, prefix: str) -> ProgramSpec:
+    def program(self, graph: Graph, prefix: str, externals: Externals) -> ProgramSpec:
         """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
         assert graph.plan is not None
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
-        checked = 0
-        for step in graph.plan.steps:
+        checked = once = 0
+        for number, step in enumerate(graph.plan.steps):
             used: Size = 0
             columns: list[list[Launch]] = []
             for group in step:
-                places = Places(graph, graph.plan.arena + used)
+                places = Places(externals, graph.plan.arena + used)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_")
-                             for i, body in enumerate(group.bodies)]
+                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_",
+                                          Externals(body)) for i, body in enumerate(group.bodies)]
                     steps.append(run_bodies(group, inner, places))
                 else:
                     columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
+            if number < graph.plan.once:
+                once = len(steps)
             if any(_tells(group, graph) for group in step):
                 checked = len(steps)
-        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-        return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)))
+        keep = Keep(once, externals.state, externals.watched, AGE) if externals.kept else None
+        return ProgramSpec(graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
+                           tuple(dict.fromkeys(scratch)), keep, externals.updated)
 
     def launches(self, group: Group, names: dict[Node, str], places: Places) -> list[Launch]:
         """The launches of one group's kernels, in order."""
@@ -97,9 +107,8 @@ def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
 
 def _checks(graph: Graph) -> tuple[int, ...]:
     """The externals that hold where checks have found something: the outputs before those of the checks."""
-    assert graph.plan is not None
-    first = len(graph.params) + len(graph.plan.constants)
-    return tuple(first + i for i in checked_outputs(graph))
+    externals = Externals(graph)
+    return tuple(externals.of(Place("output", i)).index for i in checked_outputs(graph))
 
 
 def _tells(group: Group, graph: Graph) -> bool:
@@ -113,6 +122,7 @@ def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
     code = module.add(lowered.kernel)
     where = tuple(map(places.of, lowered.operands))
     if code.workspace is not None:
-        where = (*where, places.more(code.workspace))
+        more = places.externals.keep if code.keeps else places.more
+        where = (*where, more(code.workspace))
     sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
     return [Launch(name, where, sizes) for name in code.phases]

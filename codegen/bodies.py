@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
-from tensorc.codegen.cpu.places import Arena, External
+from tensorc.codegen.cpu.places import Arena
 from tensorc.codegen.cpu.places import Place as Memory
 from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
+from tensorc.codegen.externals import Externals
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -22,11 +23,9 @@ MANY = 8
 class Places:
     """Where the buffers of one group lie; scratch memory follows the plan's arena."""
 
-    def __init__(self, graph: Graph, start: Size) -> None:
-        assert graph.plan is not None
-        self.first = {"param": 0, "constant": len(graph.params),
-                      "output": len(graph.params) + len(graph.plan.constants)}
-        self.constants = {c: External(len(graph.params) + i) for i, c in enumerate(graph.plan.constants)}
+    def __init__(self, externals: Externals, start: Size) -> None:
+        self.externals = externals
+        self.constants = externals.constants
         self.start = start
         self.used: Size = 0
         self.scratch: dict[str, Memory] = {}
@@ -37,9 +36,7 @@ class Places:
             if place.name not in self.scratch:
                 self.scratch[place.name] = self.more(place.bytes)
             return self.scratch[place.name]
-        if place.kind == "arena":
-            return Arena(place.offset)
-        return External(self.first[place.kind] + place.index)
+        return Arena(place.offset) if place.kind == "arena" else self.externals.of(place)
 
     def more(self, bytes: Size) -> Memory:
         """Fresh scratch memory."""

@@ -3,7 +3,8 @@
 Every node starts as a cluster of its own; walking operands before users, a node's cluster takes in the clusters of its
 operands where the loops agree and no cycle arises.  The loops of a cluster are its *frame*: elementwise nodes and the
 operands of reductions run over all of it, the results of reductions over the part that is not reduced.  What is left
-between clusters goes through memory.
+between clusters goes through memory.  What depends on variables alone, and takes more than moments, stays apart from
+what does not: it need not be computed in every call.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tensorc.ir.node import Node
 from tensorc.ops.scan import group_of
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
+from tensorc.passes.steady import is_kept, steady_nodes
 
 Axes = tuple[int | None, ...]
 
@@ -78,6 +80,7 @@ class _Fusion:
         self.place = {n: i for i, n in enumerate(self.order)}
         self.users = users(graph.roots)
         self.roots = {memory_of(r) for r in graph.roots}
+        self.steady = steady_nodes(graph)
         self.cluster: dict[Node, Cluster] = {}
         self.joint: dict[object, Cluster] = {}
         self.free: set[Node] = set()
@@ -131,6 +134,8 @@ class _Fusion:
         """Both clusters as one, or None where their loops or their dependences do not allow it."""
         if len(inner.axes) + len(outer.axes) > LIMIT or node.op.kernel or ALONE & {inner.kind, outer.kind}:
             return None
+        if node not in self.steady and self.is_better_kept(inner, operand):
+            return None
         closed = self.is_private(inner, outer)
         if is_shift(node):
             pure = inner.kind == "map" and closed and outer.kind == "map" and _bears_repetition(inner, node)
@@ -140,6 +145,11 @@ class _Fusion:
             return None
         union = self.aligned(inner, outer, follow, closed)
         return union if union is not None and agrees(union, inner) else None
+
+    def is_better_kept(self, cluster: Cluster, result: Node) -> bool:
+        """Does the cluster take more than moments, and depend on variables alone, so that its result can be kept?"""
+        return (result in self.steady and not CHEAP.issuperset(n.op.name for n in cluster.nodes)
+                and self.roots.isdisjoint(cluster.nodes) and is_kept(result))
 
     def aligned(self, inner: Cluster, outer: Cluster, follow: dict[int, int], closed: bool) -> Cluster | None:
         """The union under `follow`: a loop of the inner frame is a loop of the outer one."""

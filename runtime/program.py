@@ -51,6 +51,8 @@ class Program:
         order: for each entry of the native code's table of sizes, the symbol's place in `sizes`.
         native: its code in memory.
         constants: the arrays that follow the parameters in the table of externals.
+        kept: bytes of each buffer that is to be kept from call to call; these follow the outputs.
+        counted: the variables, as numbers of parameters, whose numbers of changes come last.
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
 
@@ -62,6 +64,8 @@ class Program:
         prepare()
         entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
         self.order: list[int] = entry.facts["order"]
+        self.kept: list[int] = entry.facts["kept"]
+        self.counted: list[int] = entry.facts["counted"]
         self.constants = entry.arrays
         with self._timed("load"):
             self.native = load_image(entry.image, threads.symbols())
@@ -99,7 +103,8 @@ class Program:
         assert self.planned.plan is not None
         constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
         order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
-        return store.Entry(image, {"order": order}, constants)
+        facts = {"order": order, "kept": list(self.assembly.kept), "counted": list(self.assembly.counted)}
+        return store.Entry(image, facts, constants)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -76,11 +76,15 @@ def labels(graph: Graph) -> dict[Node, str]:
 def _placing(graph: Graph) -> Callable[[Node], str]:
     """What the plan says of a node: the kernels that compute it, and where it is kept."""
     notes: dict[Node, list[str]] = {}
-    for group in graph.plan.groups if graph.plan else ():
-        for node in group.nodes:
-            notes.setdefault(node, []).append(group.name)
-        for node, place in zip(group.outputs, group.writes, strict=False):
-            notes.setdefault(node, []).append(f"→ {place}")
+    for number, step in enumerate(graph.plan.steps if graph.plan else ()):
+        assert graph.plan is not None
+        for group in step:
+            remark = " once" if number < graph.plan.once else ""
+            for node in group.nodes:
+                keeps = " keeps panels" if group.keeps and node.op.kernel else ""
+                notes.setdefault(node, []).append(group.name + remark + keeps)
+            for node, place in zip(group.outputs, group.writes, strict=False):
+                notes.setdefault(node, []).append(f"→ {place}")
     return lambda node: "  @ " + " ".join(notes[node]) if node in notes else ""
 
 
