@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
-from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.places import External
+from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
+from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.externals import Externals
-from tensorc.codegen.loopir import AGE
-from tensorc.codegen.lower import Lowered, lower
-from tensorc.codegen.module import Module
+from tensorc.codegen.loopir import AGE, Matmul
+from tensorc.codegen.lower import Lowered, Scratch, lower
+from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, checked_outputs
+from tensorc.ir.kernels import ROWS, Group, Place, checked_outputs, prefix_of_body
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
+
+
+class KernelList(tuple[Work, ...]):
+    """Kernels in the order they run; printed one after another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
 
 
 @dataclass(frozen=True)
@@ -30,73 +42,112 @@ class Assembly:
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are in the order of `Externals`.
-        text: LLVM IR of the kernels and of `run`.
-        kept: bytes of each external that is kept.
+        kernels: LLVM IR of the kernels.
+        functions: for each kernel, by name, the functions of the text that run it, one after another.
+        kept: bytes of each external that is kept from call to call.
         counted: the parameters whose numbers of changes are the last externals.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
-    text: str
+    kernels: str
+    functions: Mapping[str, tuple[str, ...]]
     kept: tuple[int, ...] = ()
     counted: tuple[int, ...] = ()
 
+    @property
+    def loops(self) -> KernelList:
+        """The kernels in the loop language."""
+        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
 
-def assemble(graph: Graph, target: Target) -> Assembly:
-    """The program of a graph that fusion and buffer planning have been through."""
+    @functools.cached_property
+    def text(self) -> str:
+        """LLVM IR of the kernels and of `run`."""
+        return f"{self.kernels}\n{emit_program(self.spec)}"
+
+    def watched(self, watch: Watch) -> str:
+        """The same with every step watched."""
+        return f"{self.kernels}\n{emit_program(self.spec, watch)}"
+
+
+def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
+    """The program of a graph that fusion and buffer planning have been through.
+
+    Args:
+        marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
+    """
     sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes))
+    assembler = _Assembler(target, tuple(sizes), marks)
     externals = Externals(graph)
     spec = assembler.program(graph, "", externals)
     kernels_text = "\n".join(assembler.module.texts.values())
-    text = "\n".join([kernels_text, library(kernels_text, target.fma), emit_program(spec)])
+    text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
     kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
-    return Assembly(tuple(assembler.lowered), spec, text, kept, externals.counted)
+    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions, kept, externals.counted)
 
 
 class _Assembler:
     """The programs of a graph and of the bodies in it, and the text of their kernels."""
 
-    def __init__(self, target: Target, sizes: tuple[str, ...]) -> None:
-        self.module = Module(target)
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        self.module = Module(target, marks)
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
+        self.functions: dict[str, tuple[str, ...]] = {}
 
-    def program(self, graph: Graph, prefix: str, externals: Externals) -> ProgramSpec:
-        """A planned graph's program; `prefix` tells its kernels from those of other graphs."""
+    def program(self, graph: Graph, prefix: str, externals: Externals,
+                lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
+        """A planned graph's program.
+
+        Args:
+            prefix: tells its kernels from those of other graphs.
+            lasting: what is the same each time the program is run by the one around it.
+        """
         assert graph.plan is not None
+        panels = _Panels(externals.state, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
         checked = once = 0
-        for number, step in enumerate(graph.plan.steps):
+        for number, groups in enumerate(graph.plan.steps):
             used: Size = 0
             columns: list[list[Launch]] = []
-            for group in step:
+            for group in groups:
                 places = Places(externals, graph.plan.arena + used)
+                group = replace(group, name=prefix + group.name)
                 if group.bodies:
-                    inner = [self.program(body, f"{prefix}{group.name}_{i}_" if i else f"{prefix}{group.name}_",
-                                          Externals(body)) for i, body in enumerate(group.bodies)]
-                    steps.append(run_bodies(group, inner, places))
+                    steps += run_bodies(group, [self.body(group, i) for i in range(len(group.bodies))], places)
                 else:
-                    columns.append(self.launches(replace(group, name=prefix + group.name), names, places))
+                    columns.append(self.launches(group, names, places, panels))
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
             if number < graph.plan.once:
                 once = len(steps)
-            if any(_tells(group, graph) for group in step):
+            if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
         keep = Keep(once, externals.state, externals.watched, AGE) if externals.kept else None
         return ProgramSpec(graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)), keep, externals.updated)
+                           tuple(dict.fromkeys(scratch)), keep, externals.updated, tuple(panels.packed))
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places) -> list[Launch]:
+    def body(self, group: Group, number: int) -> ProgramSpec:
+        """The program of a loop's body, or of a branch of a choice."""
+        sizes = self.sizes if group.batch is None else (*self.sizes, ROWS)
+        body = group.bodies[number]
+        program = self.program(body, prefix_of_body(group.name, number), Externals(body), _lasting(group))
+        return replace(program, sizes=sizes)
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
-        return [launch for k in kernels for launch in _launches(k, places, self.module)]
+        launches: list[Launch] = []
+        for each in kernels:
+            launched = _launches(each, places, panels, self.module)
+            self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
+            launches += launched
+        return launches
 
 
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
@@ -117,12 +168,50 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
-    code = module.add(lowered.kernel)
-    where = tuple(map(places.of, lowered.operands))
-    if code.workspace is not None:
+    kernel, operands = lowered.kernel, lowered.operands
+    where = tuple(map(places.of, operands))
+    sizes = tuple(map(dims.symbol, kernel.sizes))
+    lasts = isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting
+    code = module.add(replace(kernel, lasting=True) if isinstance(kernel, Matmul) and lasts else kernel)
+    phases = code.phases
+    if lasts:
+        where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
+        phases = phases[1:]
+    elif code.workspace is not None:
         more = places.externals.keep if code.keeps else places.more
         where = (*where, more(code.workspace))
-    sizes = tuple(map(dims.symbol, lowered.kernel.sizes))
-    return [Launch(name, where, sizes) for name in code.phases]
+    return [Launch(name, where, sizes, kernel.name) for name in phases]
+
+
+class _Panels:
+    """The operands of products that last from run to run of a program, packed ahead.
+
+    Attributes:
+        lasting: the places of what lasts.
+        packed: one of these for each product.
+    """
+
+    def __init__(self, externals: int, lasting: Container[Place | Scratch]) -> None:
+        self.first = externals
+        self.lasting = lasting
+        self.packed: list[Packed] = []
+
+    def add(self, packing: Launch, bytes: Size) -> External:
+        """Where the panels are found that a launch makes from the second of its places."""
+        source = packing.places[1]
+        assert isinstance(source, External)
+        self.packed.append(Packed(packing, source, bytes))
+        return External(self.first + len(self.packed) - 1)
+
+
+def _lasting(group: Group) -> frozenset[Place]:
+    """What all steps of a loop find unchanged: captured values and constants."""
+    if group.kind != "loop":
+        return frozenset()
+    node, (body,) = group.outputs[0], group.bodies
+    assert body.plan is not None
+    captures = range(node.sequences + node.states, len(body.params))
+    return frozenset([*(Place("param", i) for i in captures),
+                      *(Place("constant", i) for i in range(len(body.plan.constants)))])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from tensorc.codegen.cpu.loops import Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
-from tensorc.codegen.cpu.places import Arena
+from tensorc.codegen.cpu.loops import Batch, Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
+from tensorc.codegen.cpu.places import Arena, Part, Within
 from tensorc.codegen.cpu.places import Place as Memory
-from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
+from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
+from tensorc.codegen.cpu.row_loops import row_arena
 from tensorc.codegen.externals import Externals
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group, Place, memory_of
+from tensorc.ir.kernels import ROWS, Group, Place, memory_of
 from tensorc.ir.node import Node
 
 MANY = 8
@@ -49,15 +51,17 @@ class Places:
         return start
 
 
-def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Loop | Choice:
-    """The step of a program that is a loop or a choice."""
-    node = group.outputs[0]
-    read = {memory_of(n): places.of(place) for n, place in zip(group.inputs, group.reads, strict=True)}
-    operands = [read[memory_of(a)] for a in node.args]
-    results = {n.result: places.of(place) for n, place in zip(group.outputs, group.writes, strict=True)}
+def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) -> Iterator[Step | Loop | Choice]:
+    """The steps of a program that are a loop, after what packs operands that last through it, or a choice."""
     if group.kind == "loop":
-        return Loop(_loop(node, group.bodies[0], operands, results, programs[0], places), programs[0])
-
+        (program,) = programs
+        batch = None if group.batch is None else Batch(group.batch, _memory(program))
+        loop = _Loop(group, program, batch, places).spec()
+        yield tuple(_packing(program, loop, batch))
+        yield Loop(loop, program, group.name, batch)
+        return
+    node = group.outputs[0]
+    operands, results = _operands(group, places), _results(group, places)
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
                 for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
@@ -65,45 +69,99 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
-    return Choice(spec, (first, second))
+    yield Choice(spec, (first, second), group.name)
 
 
-def _loop(node: Node, body: Graph, operands: Sequence[Memory], results: Mapping[int, Memory], program: ProgramSpec,
-          places: Places) -> LoopSpec:
+def _packing(program: ProgramSpec, spec: LoopSpec, batch: Batch | None) -> Iterator[Launch]:
+    """What makes the panels of a loop's body."""
+    fixed = {i: _base(slot.place) for i, slot in enumerate(spec.slots) if isinstance(slot, Fixed)}
+    for i, packed in enumerate(program.packed, len(spec.slots) - len(program.packed)):
+        source = fixed[packed.source.index]
+        sizes = tuple(_of_all(size, batch) for size in packed.launch.sizes)
+        yield replace(packed.launch, places=(*(source for _ in packed.launch.places), fixed[i]), sizes=sizes)
+
+
+def _operands(group: Group, places: Places) -> list[Memory]:
+    read = {memory_of(n): places.of(place) for n, place in zip(group.inputs, group.reads, strict=True)}
+    return [read[memory_of(a)] for a in group.outputs[0].args]
+
+
+def _results(group: Group, places: Places) -> dict[int, Memory]:
+    return {n.result: places.of(place) for n, place in zip(group.outputs, group.writes, strict=True)}
+
+
+class _Loop:
     """Where a loop's body finds what it reads and puts what it makes.
 
     A state that is also kept of every step has no place of its own: it is read in the row of the step before.
     """
-    rows, states = node.sequences, node.states
-    outputs: Sequence[Node] = node.body.outputs
-    left: dict[Node, Fixed | Row | Turns] = {}
-    copies: list[Copy] = []
-    for i, out in enumerate(outputs[states:], states):
-        if i in results and out in left:
-            first = next(k for k in results if k >= states and outputs[k] is out)
-            copies.append(Copy(results[i], results[first], _bytes(out) * node.length))
-        elif i in results:
-            left[out] = Row(results[i], _bytes(out))
-    for i, out in enumerate(outputs[:states]):
-        if out not in left:
-            left[out] = Turns(results.get(i) or places.more(_bytes(out)), places.more(_bytes(out)))
-    for out in outputs[states:]:
-        if out not in left:
-            left[out] = Fixed(places.more(_bytes(out)))
 
-    before: list[Slot] = []
-    for i, (new, initial) in enumerate(zip(outputs[:states], operands[rows:], strict=False)):
-        where = left[new]
-        assert not isinstance(where, Fixed)
-        state = Before(initial, where)
-        before.append(state)
-        if i in results:
-            copies.append(Copy(results[i], state, _bytes(new)))
-    slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], body.params, strict=False)]
-    slots += before
-    slots += map(Fixed, [*operands[rows + states:], *_constants(body, places)])
-    slots += [left[out] for out in body.outputs]
-    return LoopSpec(node.length, node.reverse, tuple(slots), places.region(_memory(program)), tuple(copies))
+    def __init__(self, group: Group, program: ProgramSpec, batch: Batch | None, places: Places) -> None:
+        self.node = group.outputs[0]
+        self.body = group.bodies[0]
+        self.batch = batch
+        self.program, self.places = program, places
+        self.operands, self.results = _operands(group, places), _results(group, places)
+        whole: Graph = self.node.body
+        self.inner = dict(zip((*whole.params, *dict.fromkeys(whole.outputs)), (*self.body.params, *self.body.outputs),
+                              strict=True))
+
+    def part(self, place: Memory, node: Node) -> Part:
+        """The memory of a value, or what of it belongs to the rows that the body is run for."""
+        inner = self.inner[node]
+        if self.batch is None or inner.shape[:1] != (dims.symbol(ROWS),):
+            return place
+        return Within(place, dims.product(inner.shape[1:]) * inner.dtype.size)
+
+    def more(self, node: Node) -> Part:
+        return self.part(self.places.more(_bytes(node)), node)
+
+    def spec(self) -> LoopSpec:
+        """How the loop runs its body."""
+        node, places = self.node, self.places
+        rows, states = node.sequences, node.states
+        params, outputs = node.body.params, node.body.outputs
+        results = {i: self.part(place, outputs[i]) for i, place in self.results.items()}
+        operands = [self.part(place, p) for place, p in zip(self.operands, params, strict=True)]
+        left: dict[Node, Fixed | Row | Turns] = {}
+        copies: list[Copy] = []
+        for i, out in enumerate(outputs[states:], states):
+            if i in results and out in left:
+                first = next(k for k in results if k >= states and outputs[k] is out)
+                copies.append(Copy(results[i], results[first], _bytes(out) * node.length))
+            elif i in results:
+                left[out] = Row(results[i], _bytes(out))
+        for i, out in enumerate(outputs[:states]):
+            if out not in left:
+                left[out] = Turns(results.get(i) or self.more(out), self.more(out))
+        for out in outputs[states:]:
+            if out not in left:
+                left[out] = Fixed(self.more(out))
+
+        before: list[Slot] = []
+        for i, (new, initial) in enumerate(zip(outputs[:states], operands[rows:], strict=False)):
+            where = left[new]
+            assert not isinstance(where, Fixed)
+            state = Before(initial, where)
+            before.append(state)
+            if i in results:
+                copies.append(Copy(results[i], state, _bytes(self.inner[new])))
+        slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], params, strict=False)]
+        slots += before
+        slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
+        slots += [left[out] for out in dict.fromkeys(outputs)]
+        slots += [Fixed(places.more(_of_all(packed.bytes, self.batch))) for packed in self.program.packed]
+        arena = places.region(_memory(self.program) if self.batch is None else row_arena(self.batch))
+        return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies))
+
+
+def _of_all(size: Size, batch: Batch | None) -> Size:
+    """A size for the whole batch where it is one for some rows."""
+    return size if batch is None else dims.substitute(size, {ROWS: batch.rows})
+
+
+def _base(part: Part) -> Memory:
+    return part.base if isinstance(part, Within) else part
 
 
 def _constants(body: Graph, places: Places) -> list[Memory]:

@@ -183,7 +183,8 @@ class Matmul:
     The first three of `buffers` are a (…, m, k), b (…, k, n) and c (…, m, n); a transposed operand is stored with its
     last two dimensions swapped.  Batch dimensions of a and b may be 1 or missing on the left: they broadcast.
     `epilogue` is an elementwise kernel over the grid (batch…, i < m, j < n) and the same buffers; it reads c at its own
-    point only.  Where AGE is among `sizes`, b stays as it is from call to call, and so does the scratch memory.
+    point only.  `lasting` says that many products have the same b, one after the other.  Where AGE is among `sizes`, b
+    stays as it is from call to call, and so does the scratch memory.
     """
 
     name: str
@@ -196,6 +197,7 @@ class Matmul:
     transpose_a: bool = False
     transpose_b: bool = False
     epilogue: Kernel | None = None
+    lasting: bool = False
 
     @property
     def a(self) -> Buffer:

@@ -9,9 +9,13 @@ from typing import Any
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.cpu import matmul
 from tensorc.codegen.cpu.emit import emit, emit_box
+from tensorc.codegen.cpu.marks import NO_MARKS, Marks, mark, marked
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopverify import verify
 from tensorc.ir.dims import Size
+
+FORMULA = 2
+"""The line of a matrix product's or a convolution's text that tells it; the epilogue follows."""
 
 Work = ir.Kernel | ir.Matmul | ir.Conv
 
@@ -29,10 +33,11 @@ class Code:
 
 
 class Module:
-    """The LLVM IR of kernels, by name, as they are added."""
+    """The LLVM IR of kernels, by name, as they are added; with `marks`, it says which lines of theirs it comes from."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, marks: bool = False) -> None:
         self.target = target
+        self.marks = marks
         self.texts: dict[str, str] = {}
         self._known: dict[Hashable, Code] = {}
 
@@ -45,7 +50,7 @@ class Module:
 
     def _made(self, kernel: Work) -> Code:
         if isinstance(kernel, ir.Kernel):
-            self.texts[kernel.name] = emit(verify(kernel), self.target)
+            self.texts[kernel.name] = emit(verify(kernel), self.target, marks=self._marks(kernel))
             return Code((kernel.name,))
         if isinstance(kernel, ir.Matmul):
             own, shared = matmul.emit_matmul(kernel, self.target), matmul.shared(kernel, self.target)
@@ -58,10 +63,14 @@ class Module:
             code = Code(conv.phases(kernel, self.target), conv.workspace(kernel, self.target),
                         conv.keeps(kernel, self.target))
         self.texts.update(shared)
-        self.texts[kernel.name] = own
+        self.texts[kernel.name] = marked(own, mark(FORMULA)) if self.marks else own
         if kernel.epilogue is not None:
-            self.texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), self.target)
+            marks = self._marks(kernel.epilogue, FORMULA)
+            self.texts[kernel.epilogue.name] = emit_box(verify(kernel.epilogue), self.target, marks)
         return code
+
+    def _marks(self, kernel: ir.Kernel, above: int = 0) -> Marks:
+        return Marks.of(kernel, above) if self.marks else NO_MARKS
 
 
 def signature(kernel: Work) -> Hashable:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableSequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, MutableSequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node
-from tensorc.passes.rewrite import Fired, Missed
+from tensorc.passes.rewrite import Fired, Missed, Rebuilt, Rewrite
+
+Event = Fired | Rebuilt | Missed
 
 
 @dataclass
@@ -19,23 +21,42 @@ class Context:
     Attributes:
         target: "cpu" or "cuda".
         options: what the user asked for, by name.
-        trace: where given, every rewrite that fired and every near miss is appended to it.
+        trace: where given, what rewrites do is appended to it, and where one nearly did.
+        asked: the rules whose near misses are traced, which takes time; None for all.
         observers: each hears (name, graph) before the first pass, as "input", and after every pass.
         firings: how often each rule fired.
+        applied: where there is a trace, the rules that were there to fire.
         notes: what a pass has to say of a node that is left in the graph, for the dump.
     """
 
     target: str = "cpu"
     options: Mapping[str, Any] = field(default_factory=dict)
-    trace: MutableSequence[Fired | Missed] | None = None
+    trace: MutableSequence[Event] | None = None
+    asked: Collection[str] | None = None
     observers: tuple[Callable[[str, Graph], None], ...] = ()
     firings: Counter[str] = field(default_factory=Counter)
     notes: dict[Node, str] = field(default_factory=dict)
+    applied: dict[str, Rewrite] = field(default_factory=dict)
 
     def observe(self, name: str, graph: Graph) -> None:
         """Tells every observer."""
         for observer in self.observers:
             observer(name, graph)
+
+    def asks(self, rule: str) -> bool:
+        """Whether near misses of a rule are wanted."""
+        return self.trace is not None and (self.asked is None or rule in self.asked)
+
+    def attempt(self) -> Context:
+        """A context for work that may be given up: `accept` takes over what it tells."""
+        return replace(self, trace=None if self.trace is None else [], firings=Counter(), notes=dict(self.notes))
+
+    def accept(self, attempt: Context) -> None:
+        """What an attempt has told becomes part of this."""
+        if self.trace is not None:
+            self.trace.extend(attempt.trace or ())
+        self.firings += attempt.firings
+        self.notes.update(attempt.notes)
 
 
 Pass = Callable[[Graph, Context], Graph]

@@ -9,6 +9,7 @@ from tensorc.errors import RewriteError, TensorcError
 from tensorc.ir.graph import Graph, Location, describe
 from tensorc.ir.node import Node, Op, Pattern, rebuild, watching
 from tensorc.passes.context import Context
+from tensorc.passes.repro import smallest, told
 from tensorc.passes.rewrite import (
     Binding,
     Fired,
@@ -66,8 +67,48 @@ def sweep(graph: Graph, rules: Iterable[Rewrite] | Table, context: Context, mark
     Raises: RewriteError naming the rule that changed a type or failed, or the rules that undo one another.
     """
     table = rules if isinstance(rules, Table) else Table(rules)
-    settling = _Settling(graph, table, context, {} if marks is None else marks)
+    try:
+        return _settled(graph, table, context, {} if marks is None else marks)
+    except _Broken as broken:
+        raise _with_repro(broken, graph, table, context) from broken.__cause__
+
+
+def _settled(graph: Graph, table: Table, context: Context, marks: Marks) -> Graph:
+    """The graph in which no rule applies any more.  Raises _Broken."""
+    settling = _Settling(graph, table, context, marks)
     return graph.with_roots([settling.settle(root) for root in graph.roots], settling.provenance)
+
+
+class _Broken(RewriteError):
+    """What rules did at a node, before a smaller graph is looked for in which they do it."""
+
+    def __init__(self, message: str, rules: Iterable[str], node: Node) -> None:
+        super().__init__(message)
+        self.rules = frozenset(rules)
+        self.node = node
+
+
+def _with_repro(broken: _Broken, graph: Graph, table: Table, context: Context) -> RewriteError:
+    """The error with the smallest graph found in which the same rules break."""
+    def fails(small: Graph) -> bool:
+        try:
+            _settled(small, table, Context(context.target, context.options), {})
+        except _Broken as again:
+            return again.rules == broken.rules
+        except TensorcError:
+            return False
+        return False
+
+    found = smallest([broken.node], fails) or graph
+    blamed = [rule for rule in table.rules if rule.name in broken.rules]
+    return RewriteError(f"{broken}\n{told(found, blamed)}", repro=str(found))
+
+
+def _forestalled(rule: Rewrite, patterns: Iterable[Pattern], node: Node, first: Rewrite) -> Missed | None:
+    """That a rule could have been tried on a node, had another that stands before it not applied."""
+    if not any(next(matches(p, node), None) for p in patterns):
+        return None
+    return Missed(rule.name, node, f"{first.name} came first", whole(rule))
 
 
 class _Settling:
@@ -79,6 +120,7 @@ class _Settling:
 
     def __init__(self, graph: Graph, table: Table, context: Context, marks: Marks) -> None:
         self.context = context
+        self.trace = context.trace
         self.marks = marks
         self.table = table
         self.provenance: dict[Node, tuple[Location, ...]] = dict(graph.provenance)
@@ -87,6 +129,9 @@ class _Settling:
         self.rule: dict[Node, str] = {}
         self.path: dict[Node, None] = {}
         self.fuel = 1000 + 100 * len(graph.nodes)
+        if context.trace is not None:
+            context.applied.update((rule.name, rule) for rule in table.rules)
+        self.asked = [rule for rule in table.rules if context.asks(rule.name)]
 
     def settle(self, root: Node) -> Node:
         """What `root` is in the end."""
@@ -132,17 +177,22 @@ class _Settling:
 
     def _rewritten(self, node: Node) -> Node:
         """The node after the first rule that applies, or itself."""
-        trace = self.context.trace
-        for rule, patterns in self.table.candidates(node):
+        self._miss(near_miss(rule, node) for rule in self.asked)
+        candidates = self.table.candidates(node)
+        for i, (rule, patterns) in enumerate(candidates):
             for binding in (b for p in patterns for b in matches(p, node)):
                 new = self._apply(rule, node, binding)
                 if isinstance(new, Node):
+                    if self.asked:
+                        self._miss(_forestalled(other, ps, node, rule) for other, ps in candidates[i + 1:])
                     return new
-                if trace is not None:
-                    trace.append(Missed(rule.name, node, new.reason, whole(rule)))
-        if trace is not None:
-            trace.extend(miss for rule in self.table.rules if (miss := near_miss(rule, node)))
+                self._miss([Missed(rule.name, node, new.reason, whole(rule))])
         return node
+
+    def _miss(self, misses: Iterable[Missed | None]) -> None:
+        """Traces those that were asked about."""
+        if self.trace is not None and self.asked:
+            self.trace.extend(miss for miss in misses if miss is not None and self.context.asks(miss.rule))
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
         """What a rule makes of a match; of the same type, and counted."""
@@ -151,19 +201,23 @@ class _Settling:
             with watching(made.append):
                 new = rule.replacement(binding)
         except TensorcError as error:
-            raise RewriteError(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}") from error
+            raise _Broken(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}",
+                          [rule.name], node) from error
+        except Exception as error:
+            error.add_note(f"in rewrite {rule.name}, at\n{describe(node, self.provenance)}")
+            raise
         if isinstance(new, No):
             return new
         if new is node:
             return No("what it would build is there already")
         if new.type != node.type:
-            raise RewriteError(f"rewrite {rule.name} turned {node.type} into {new.type}"
-                               f"\n{describe(node, self.provenance)}")
+            raise _Broken(f"rewrite {rule.name} turned {node.type} into {new.type}"
+                          f"\n{describe(node, self.provenance)}", [rule.name], node)
         self._inherit(made, node)
         self.rule[node] = rule.name
         self.context.firings[rule.name] += 1
-        if self.context.trace is not None:
-            self.context.trace.append(Fired(rule.name, node, new))
+        if self.trace is not None:
+            self.trace.append(Fired(rule.name, node, new, tuple(made)))
         self.fuel -= 1
         if self.fuel < 0:
             self._refuse("do not settle", list(self.rule.values())[-2:], node)
@@ -181,5 +235,5 @@ class _Settling:
                 self.provenance.setdefault(n, lines)
 
     def _refuse(self, what: str, rules: Iterable[str], node: Node) -> NoReturn:
-        names = " and ".join(dict.fromkeys(rules))
-        raise RewriteError(f"rewrites {what}: {names}\n{describe(node, self.provenance)}")
+        names = list(dict.fromkeys(rules))
+        raise _Broken(f"rewrites {what}: {' and '.join(names)}\n{describe(node, self.provenance)}", names, node)

@@ -19,6 +19,7 @@ from tensorc.ir.node import Node
 from tensorc.ops.scan import group_of
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
+from tensorc.passes.rows import by_rows
 from tensorc.passes.steady import is_kept, steady_nodes
 
 Axes = tuple[int | None, ...]
@@ -61,9 +62,18 @@ class Cluster:
 
 def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
-    groups = [replace(g, bodies=tuple(fuse(_without_repeats(inner), context) for inner in nested(g.outputs[0])))
-              for g in _Fusion(graph).groups()]
+    groups = [_with_bodies(g, context) for g in _Fusion(graph).groups()]
     return replace(graph, plan=Plan(tuple((g,) for g in groups)))
+
+
+def _with_bodies(group: Group, context: Context) -> Group:
+    """The group with the graphs that it runs; the body of a loop is one for some rows of a batch where it can be."""
+    node = group.outputs[0]
+    bodies = [_without_repeats(inner) for inner in nested(node)]
+    batch = None
+    if group.kind == "loop" and (split := by_rows(node, bodies[0])) is not None:
+        bodies[0], batch = split
+    return replace(group, bodies=tuple(fuse(body, context) for body in bodies), batch=batch)
 
 
 def _without_repeats(body: Graph) -> Graph:

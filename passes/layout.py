@@ -270,6 +270,7 @@ ABSORB = (
 )
 SINK = (SinkThroughPad(), SinkThroughReverse(), SinkThroughReshape(), SinkThroughRepeat())
 
+RULES = (*ABSORB, TransposeOfRepeated(), TransposeOfMatmul(()), *SINK, SinkTranspose())
 _ABSORBING = Table((*ABSORB, TransposeOfRepeated(), *simplify.RULES))
 
 
@@ -281,10 +282,12 @@ def assign(graph: Graph, context: Context) -> Graph:
     graph = sweep(graph, (TransposeOfMatmul(_alone(graph)), *ABSORB, *simplify.RULES), context)
     turned = {node for node in graph.nodes if node.op is transpose}
     for trading in (False, True) if turned else ():
-        sunk = sweep(graph, (*ABSORB, *SINK, SinkTranspose(turned, trading), *simplify.RULES), context)
-        sunk = sweep(sunk, _ABSORBING, context)
+        attempt = context.attempt()
+        sunk = sweep(graph, (*ABSORB, *SINK, SinkTranspose(turned, trading), *simplify.RULES), attempt)
+        sunk = sweep(sunk, _ABSORBING, attempt)
         if _cost(sunk) < _cost(graph):
             graph = sunk
+            context.accept(attempt)
     using = users(graph.roots)
     for node in graph.nodes:
         if node.op is transpose:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import BODY, Graph, postorder, replace_nodes
-from tensorc.ir.node import Node, rebuild
+from tensorc.ir.graph import BODY, Graph, Location, carrying, postorder, replace_nodes
+from tensorc.ir.node import Node, rebuild, tell_rebuilt, watching
 from tensorc.ops.scan import body_parameter, group_of, loop, loop_with, scan
 from tensorc.passes.batch import Lifted, all_steps, lift
 from tensorc.passes.context import Context
@@ -21,8 +21,13 @@ def arrange(graph: Graph, context: Context) -> Graph:
     """The graph with its loops brought to what has to be done step by step."""
     if all(node.op is not scan for node in graph.nodes):
         return graph
-    provenance = dict(graph.provenance)
-    graph = _merged(graph)
+    lines = dict(graph.provenance)
+    with watching(rebuilt=carrying(lines)):
+        return _arranged(_merged(graph), lines)
+
+
+def _arranged(graph: Graph, lines: dict[Node, tuple[Location, ...]]) -> Graph:
+    """Its loops arranged one by one; `lines` grow."""
     needed: dict[object, set[int]] = {}
     for node in graph.nodes:
         if node.op is scan:
@@ -37,11 +42,11 @@ def arrange(graph: Graph, context: Context) -> Graph:
             if group not in loops:
                 loops[group] = _Arranged(new, needed[group]).results
             new = loops[group][node.result]
+            tell_rebuilt(node, new)
+            for made in postorder([new], done.values()):
+                lines.setdefault(made, lines.get(node, ()))
         done[node] = new
-        if node in provenance:
-            for made in postorder([new], done.values()) if node.op is scan else [new]:
-                provenance.setdefault(made, provenance[node])
-    return graph.with_roots([done[r] for r in graph.roots], provenance)
+    return graph.with_roots([done[r] for r in graph.roots], lines)
 
 
 def _merged(graph: Graph) -> Graph:
@@ -120,10 +125,15 @@ class _Arranged:
                  enumerate(zip(self.body.params, self.node.args, strict=True)) if p not in self.state_params}
         for node in postorder(self.body.outputs):
             if node not in found and all(a in found for a in node.args) and node.op.name != "parameter":
-                made = lift(node, [found[a] for a in node.args], self.length)
+                made = self._lift(node, found)
                 if made is not None:
                     found[node] = made
         return found
+
+    def _lift(self, node: Node, found: Mapping[Node, Lifted]) -> Lifted | None:
+        """A node of the body for all steps at once, or None; what that takes stands for the node."""
+        with watching(made=lambda new: tell_rebuilt(node, new)):
+            return lift(node, [found[a] for a in node.args], self.length)
 
     def _after(self, out: Node, kept: Collection[Node]) -> Node:
         """What is kept of a step, for all steps, in terms of lifted nodes and of what stands for the loop's results."""
@@ -135,7 +145,7 @@ class _Arranged:
         for node in postorder([out], found):
             made = None
             if node not in self.core and node not in self.state_params and all(a in found for a in node.args):
-                made = lift(node, [found[a] for a in node.args], self.length)
+                made = self._lift(node, found)
             if made is None:
                 stand_in = frontier[node] = self._stand_in(node)
                 made = Lifted(stand_in, by_row=True)

@@ -18,8 +18,8 @@ def default(target: str = "cpu") -> Pipeline:
         Step("simplify", rewrite(*stabilise.RULES, *simplify.RULES)),      # one sweep: each sees canonical operands
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
         Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
-        Step("layout", layout.assign),
-        Step("weights", weights.fold_scales),
+        Step("layout", layout.assign, applies=layout.RULES),
+        Step("weights", weights.fold_scales, applies=weights.RULES),
         Step("share", simplify.share),
         Step("fuse", fuse, descends=True),
         Step("buffers", plan_buffers, descends=True),

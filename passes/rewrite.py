@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,18 @@ class No:
 
 @dataclass(frozen=True)
 class Fired:
-    """A rewrite that took place."""
+    """A rewrite that took place; `made` are the nodes that its `build` asked for."""
 
     rule: str
+    before: Node
+    after: Node
+    made: tuple[Node, ...] = field(default=(), compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The same operation, on what its operands have become."""
+
     before: Node
     after: Node
 
@@ -69,7 +78,16 @@ class Rewrite:
     build(holes…): what takes the place of the match, of the same type; No("why not") where only building tells.
 
     A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.
+
+    Attributes:
+        place: where it stands in a pipeline that it joins: one or several of "before NAME", "after NAME" and "in NAME"
+            of a pass.  As it is, a rule sees the graph as it was written, and then, in one sweep with the rules that
+            simplify, what these uncover; they tidy up what it makes.
+        version: a text that changes with what the rule does; with one, its programs are kept on disk.
     """
+
+    place: str | tuple[str, ...] = ("before simplify", "in simplify")
+    version: str | None = None
 
     pattern: Callable[..., Any]
     build: Callable[..., Node | No]

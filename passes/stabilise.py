@@ -325,6 +325,9 @@ class Variance(Rewrite):
     def pattern(self, x, axes, keepdims):
         return mean(square(x), axes=axes, keepdims=keepdims) - square(mean(x, axes=axes, keepdims=keepdims))
 
+    def check(self, x):
+        return x.dtype.is_float or No(f"x is {x.dtype}, whose means are cut")
+
     def build(self, x, axes, keepdims):
         return variance(x, axes=axes, keepdims=keepdims)
 

@@ -110,8 +110,14 @@ def fold_scales(graph: Graph, context: Context) -> Graph:
         return graph
     results = set(graph.roots)
     alone: Marks = {n: len(using) == 1 and n not in results for n, using in users(graph.roots).items()}
-    rules = (ScaleIntoWeights(alone), ScaleBehindShift(alone), JoinShifts(alone), AddNegative(alone))
-    return sweep(graph, rules, context, alone)
+    return sweep(graph, _rules(alone), context, alone)
+
+
+def _rules(alone: Marks) -> tuple[ChannelRule, ...]:
+    return ScaleIntoWeights(alone), ScaleBehindShift(alone), JoinShifts(alone), AddNegative(alone)
+
+
+RULES = _rules({})
 
 
 def _channels(node: Node, y: Node, *vectors: Node) -> bool | No:

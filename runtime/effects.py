@@ -109,15 +109,17 @@ class Effects:
         graph: its graph, as `with_effects` made it.
         outputs: how many outputs the function has without these; lengths that only a run can tell are the last.
         cuts: where such lengths count.
+        silent: whether nothing is printed.
     """
 
-    def __init__(self, function: str, graph: Graph, outputs: int, cuts: Sequence[Cut] = ()) -> None:
+    def __init__(self, function: str, graph: Graph, outputs: int, cuts: Sequence[Cut] = (), *,
+                 silent: bool = False) -> None:
         self._function = function
         self._graph = graph
         self._outputs = outputs - len({cut.length for cut in cuts})
         self._cuts = cuts
         extra = list(enumerate(graph.outputs))[outputs:]
-        self._prints = [(i, node.message) for i, node in extra if node.op.name == "print"]
+        self._prints = [(i, node.message) for i, node in extra if node.op.name == "print" and not silent]
         self._checks = [(i, node) for i, node in extra if node.op.name == "check"]
 
     def __bool__(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, solve
@@ -18,6 +20,7 @@ from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
+from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
@@ -26,7 +29,10 @@ from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 if TYPE_CHECKING:
+    from tensorc.codegen.assemble import KernelList
     from tensorc.passes.manager import Pipeline
+    from tensorc.runtime.profile import Profile
+    from tensorc.runtime.watched import Apart
 
 log = logging.getLogger("tensorc")
 
@@ -48,6 +54,8 @@ class Function:
         updates: (variable, new value) pairs, committed together after all values are computed.
         cells, streams: the memory of every variable and the stream of every random key that is reachable.
         defaults: values of inputs that the caller may leave out.
+        passes: a pipeline, or passes that join the default one, as `tensorc.passes.choice.chosen` takes them.
+        where: the user's line that made it.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
         a result whose length only a run can tell; ShapeError for sizes that contradict each other.
@@ -57,15 +65,16 @@ class Function:
                  updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
-                 passes: Pipeline | None = None) -> None:
+                 passes: Any = None, where: Location | None = None) -> None:
         self.name = name
+        self.where = where
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
         self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})
-        self._passes = passes
+        self._passes = chosen(passes)
         self._closings: dict[Known, Closed] = {}
         self._variants: dict[Known, Binding] = {}
         self._usual: Binding | None = None
@@ -86,10 +95,16 @@ class Function:
         from tensorc.passes.pipeline import default
         return self._passes or default()
 
-    @property
-    def ir(self) -> str:
-        """The graph's text."""
-        return str(self.graph)
+    @functools.cached_property
+    def ir(self) -> Graph:
+        """The graph after all passes, for sizes that are all as assumed."""
+        return self.pipeline.run(self.graph)
+
+    @functools.cached_property
+    def kernels(self) -> KernelList:
+        """The kernels of `ir`, in the order they run."""
+        from tensorc.codegen.assemble import assemble
+        return assemble(self.ir, Target.host()).loops
 
     @property
     def program(self) -> Program:
@@ -222,6 +237,11 @@ class Function:
 
     def _binding(self, closed: Closed) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
+        code = program(closed.graph, self._passes)
+        return Binding(code, closed, len(self._inputs), self._kept(closed), self._effects(closed))
+
+    def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
+        """What a program reads besides the inputs, in the order of its parameters."""
         def kept(leaf: Node) -> Cell | Stream | Array:
             if leaf.op.name == "constant":
                 return np.ascontiguousarray(leaf.value)
@@ -229,10 +249,36 @@ class Function:
                 return self._cells[leaf]
             return self._streams[leaf] if leaf.role == "key" else self._defaults[leaf]
 
-        inputs = len(self._inputs)
-        effects = Effects(self.name, closed.graph, len(self._outputs), self._cuts)
-        code = program(closed.graph, self._passes)
-        return Binding(code, closed, inputs, [kept(n) for n in closed.leaves[inputs:]], effects)
+        return [kept(leaf) for leaf in closed.leaves[len(self._inputs):]]
+
+    def _effects(self, closed: Closed, *, silent: bool = False) -> Effects:
+        return Effects(self.name, closed.graph, len(self._outputs), self._cuts, silent=silent)
+
+    def apart(self, values: Sequence[object]) -> Apart:
+        """A call with these inputs that leaves the function's variables and streams alone, and prints nothing.
+
+        Raises: what a call raises for values that do not fit.
+        """
+        from tensorc.runtime.watched import Apart
+
+        arrays = self._arrays(values)
+        sizes = self._bound(arrays)
+        closed = self._closed(self._broadcasting(sizes))
+        return Apart(closed, arrays, sizes, self._kept(closed), self._effects(closed, silent=True))
+
+    def profile(self, values: Sequence[object], seconds: float = 0.25) -> Profile:
+        """Where the time of a call goes, kernel by kernel.
+
+        It runs on copies of variables and random streams, which are left as they are.
+
+        Args:
+            values: the inputs, as for a call.
+            seconds: how long to measure, at least.
+
+        Raises: what a call raises for values that do not fit.
+        """
+        from tensorc.runtime.profile import profile
+        return profile(self.apart(values), self._passes, seconds)
 
     def __repr__(self) -> str:
         return f"<function {self.name}({', '.join(n.name for n in self._inputs)})>"
@@ -287,3 +333,20 @@ def recording() -> Iterator[list[Function]]:
         yield made
     finally:
         _recordings[:] = [other for other in _recordings if other is not made]
+
+
+@contextlib.contextmanager
+def keeping_inputs() -> Iterator[dict[Function, list[object]]]:
+    """Within the block, the inputs of the last call of every function are kept, copied where they are arrays."""
+    kept: dict[Function, list[object]] = {}
+    call = Function.__call__
+
+    def keep(self: Function, values: Sequence[object]) -> list[Array]:
+        kept[self] = [value.copy() if isinstance(value, np.ndarray) else value for value in values]
+        return call(self, values)
+
+    Function.__call__ = keep  # type: ignore[method-assign]
+    try:
+        yield kept
+    finally:
+        Function.__call__ = call  # type: ignore[method-assign]

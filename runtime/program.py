@@ -57,18 +57,19 @@ class Program:
     """
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
+        self._set(graph, pipeline)
+        prepare()
+        entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
+        self._take(entry)
+        with self._timed("load"):
+            self.native = load_image(entry.image, threads.symbols())
+
+    def _set(self, graph: Graph, pipeline: Pipeline | None) -> None:
+        """What it is made of."""
         self.graph = graph
         self.sizes = size_symbols(graph)
         self.times: dict[str, float] = {}
         self._pipeline = pipeline
-        prepare()
-        entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
-        self.order: list[int] = entry.facts["order"]
-        self.kept: list[int] = entry.facts["kept"]
-        self.counted: list[int] = entry.facts["counted"]
-        self.constants = entry.arrays
-        with self._timed("load"):
-            self.native = load_image(entry.image, threads.symbols())
         self._arenas: list[Arena] = []
 
     @property
@@ -99,12 +100,21 @@ class Program:
         text = self.assembly.text
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
+        return self._entry(image)
 
+    def _entry(self, image: bytes) -> store.Entry:
+        """An image of the assembly, and what must be known to run it."""
         assert self.planned.plan is not None
-        constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
         order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
         facts = {"order": order, "kept": list(self.assembly.kept), "counted": list(self.assembly.counted)}
-        return store.Entry(image, facts, constants)
+        return store.Entry(image, facts, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants))
+
+    def _take(self, entry: store.Entry) -> None:
+        """What an entry says of the table of externals and of that of sizes."""
+        self.order: list[int] = entry.facts["order"]
+        self.kept: list[int] = entry.facts["kept"]
+        self.counted: list[int] = entry.facts["counted"]
+        self.constants = entry.arrays
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.runtime.variable import aligned_empty
 
 try:
@@ -123,7 +124,7 @@ class Store:
             return
 
         try:
-            self._write(self._path(key), data)
+            self.write(self._path(key), data)
             self._trim()
         except OSError as error:
             self._complain(error)
@@ -131,7 +132,7 @@ class Store:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.program"
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def write(self, path: Path, data: bytes) -> None:
         """The file, whole or not at all, readable and writable by its owner only."""
         handle, aside = tempfile.mkstemp(prefix="unfinished-", dir=self.folder)
         try:
@@ -209,11 +210,11 @@ def shared() -> Store | None:
 
     TENSORC_CACHE=0 turns it off, TENSORC_CACHE_DIR says where it lies, TENSORC_CACHE_SIZE how many megabytes it holds.
     """
-    if os.environ.get("TENSORC_CACHE", "").strip().lower() in ("0", "off", "no", "false"):
+    if settings.CACHE.is_off:
         return None
 
     try:
-        return Store(folder(), _limit() * 1_000_000)
+        return Store(folder(), settings.cache_size(DEFAULT_LIMIT) * 1_000_000)
     except (OSError, RuntimeError) as error:
         log.warning("compiled code is not kept: %s", error)
         return None
@@ -221,9 +222,8 @@ def shared() -> Store | None:
 
 def folder() -> Path:
     """Where the environment and the platform want the store.  Raises RuntimeError if there is no home."""
-    asked = os.environ.get("TENSORC_CACHE_DIR", "").strip()
-    if asked:
-        return Path(asked).expanduser().absolute()
+    if settings.CACHE_DIR.text:
+        return Path(settings.CACHE_DIR.text).expanduser().absolute()
 
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", "").strip()
@@ -233,14 +233,6 @@ def folder() -> Path:
 
     caches = os.environ.get("XDG_CACHE_HOME", "").strip()
     return (Path(caches) if os.path.isabs(caches) else Path.home() / ".cache") / "tensorc"
-
-
-def _limit() -> int:
-    """Megabytes the store may hold."""
-    asked = os.environ.get("TENSORC_CACHE_SIZE", "").strip()
-    if asked and not asked.isdecimal():
-        log.warning("TENSORC_CACHE_SIZE is a whole number of megabytes, not %r; %d are taken", asked, DEFAULT_LIMIT)
-    return int(asked) if asked.isdecimal() else DEFAULT_LIMIT
 
 
 def _packed(key: str, entry: Entry) -> bytes:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Mapping
 
+from tensorc import settings
 from tensorc.codegen.cpu import launch, pool
 from tensorc.codegen.cpu.compile import Library, load
 from tensorc.codegen.cpu.target import Target
@@ -43,12 +44,7 @@ def default_num_threads() -> int:
 
     Raises: ArgumentError if the variable is not a number from 1 to 1024.
     """
-    asked = os.environ.get("TENSORC_NUM_THREADS", "").strip()
-    if not asked:
-        return min(_processors(), 1024)
-    if not asked.isdecimal() or not 1 <= int(asked) <= 1024:
-        raise ArgumentError(f"TENSORC_NUM_THREADS is a whole number from 1 to 1024, not {asked!r}")
-    return int(asked)
+    return settings.num_threads() or min(_processors(), 1024)
 
 
 def symbols() -> Mapping[str, int]:

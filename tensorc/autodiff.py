@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 
@@ -43,7 +44,7 @@ def gradients(outputs: Sequence[Node], seeds: Sequence[Node] | None, wrt: Sequen
         if not found or isinstance(node.op.gradient, NoGradient) or carrying.isdisjoint(node.args):
             continue
         with _noting(note, node, given):
-            for operand, part in zip(node.args, _operand_gradients(node, found, carrying), strict=True):
+            for operand, part in zip(node.args, _operand_gradients(node, found, carrying, note), strict=True):
                 if part is not None and operand in carrying:
                     _accumulate(parts, operand, _summed_back(part, operand))
     return [parts.get(w) for w in wrt]
@@ -87,12 +88,14 @@ def _joined(order: Sequence[Node]) -> list[tuple[Node, list[Node]]]:
     return found[::-1]
 
 
-def _operand_gradients(node: Node, parts: Mapping[Node, Node], wanted: Container[Node]) -> Sequence[Node | None]:
+def _operand_gradients(node: Node, parts: Mapping[Node, Node], wanted: Container[Node],
+                       note: Note | None = None) -> Sequence[Node | None]:
     """The gradients in the operands of a node, given those of it and of what is differentiated with it."""
     gradient = node.op.gradient
     assert not isinstance(gradient, NoGradient)
     if isinstance(gradient, JointGradient):
-        return joint_gradients(node, {n.result: part for n, part in parts.items()}, wanted, gradients)
+        return joint_gradients(node, {n.result: part for n, part in parts.items()}, wanted,
+                               functools.partial(gradients, note=note))
     return gradient(node, parts[node])
 
 

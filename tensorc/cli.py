@@ -3,46 +3,219 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
+    tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
+    tensorc --new-pass FastSwish                    a file to start a pass from, and its test
     tensorc --devices                               what programs run on here
 
 What a script prints goes to the standard error stream; the standard output holds the dump alone, and a dump of
 graphs parses back.
+
+What the command can do stands in two tables: ACTIONS, of which one is asked for, and VIEWS, of which one may be chosen
+to say what `--dump-ir` shows.  What they call is imported when it is asked for.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes.util
 import os
-import runpy
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import tensorc
-from tensorc.errors import ArgumentError, IRError, TensorcError
+from tensorc.errors import ArgumentError, TensorcError
 
 if TYPE_CHECKING:
-    from tensorc.ir.graph import Graph
-    from tensorc.passes.manager import Pipeline
-    from tensorc.runtime.program import Program
+    from tensorc.inspect.found import Found
 
 STAGES = ("graph", "loops", "llvm", "asm")
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something to do: the option that asks for it, the name of its value if it takes one, and what does it.
+
+    `run` takes all options of the command line, and returns the exit status.
+    """
+
+    option: str
+    metavar: str | None
+    help: str
+    run: Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True)
+class View:
+    """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
+
+    `after` says whether `--after` means something to it.
+    """
+
+    option: str
+    metavar: str | None
+    help: str
+    show: Callable[[Sequence[Found], argparse.Namespace], None]
+    after: bool = True
+
+
+Entry = TypeVar("Entry", Action, View)
+
+
+def _dump(options: argparse.Namespace) -> int:
+    """`--dump-ir`: shows the functions of a file; returns the status of the script, 0 for text."""
+    view = _asked(VIEWS, options)
+    if options.stage != "graph" and (view or options.after):
+        other = view.option if view else "--after"
+        raise ArgumentError(f"{other} shows graphs; it has no meaning with --stage {options.stage}")
+    if view and options.after and not view.after:
+        raise ArgumentError(f"{view.option} is about all passes; --after has no meaning with it")
+
+    from tensorc.inspect.found import chosen, functions_of, located
+
+    path, name = located(options.dump_ir)
+    functions, status = functions_of(path, options.arguments)
+    if functions or status == 0:
+        (view.show if view else _stages)(chosen(functions, name, path), options)
+    return status
+
+
+def _stages(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    """What is shown if no other view is asked for."""
+    from tensorc.inspect import stages
+    from tensorc.inspect.paint import paint_for
+
+    for found in functions:
+        if options.stage == "graph":
+            stages.print_graphs(found, options.after, paint_for(sys.stdout))
+        else:
+            stages.print_code(found, options.stage)
+
+
+def _diff(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.difference import print_differences
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    for found in functions:
+        history = trace(found.graph, found.pipeline)
+        if options.after is not None:
+            history.index(options.after)
+        print_differences(history, paint_for(sys.stdout), options.after)
+
+
+def _node(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.follow import check_after, print_node
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+
+    check_after(options.after)
+    if len(functions) > 1:
+        raise ArgumentError(f"--node is about one function, and there are {', '.join(f.names[0] for f in functions)}; "
+                            f"name it: FILE:NAME")
+    for found in functions:
+        print_node(trace(found.graph, found.pipeline), options.node, options.after, paint_for(sys.stdout))
+
+
+def _why(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.history import trace
+    from tensorc.inspect.paint import paint_for
+    from tensorc.inspect.why import print_why
+
+    for found in functions:
+        print_why(trace(found.graph, found.pipeline, [options.why]), options.why, paint_for(sys.stdout))
+
+
+def _dot(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.dot import dot
+    from tensorc.inspect.follow import check_after
+    from tensorc.inspect.stages import history_up_to
+
+    check_after(options.after)
+    for found in functions:
+        print(dot(history_up_to(found, options.after).stages[-1]))
+
+
+def _list(options: argparse.Namespace) -> int:
+    """`--list`: names the functions of a file; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.listing import listing
+
+    path, name = located(options.list)
+    functions, status = functions_of(path, options.arguments)
+    if functions or status == 0:
+        print(listing(chosen(functions, name, path)))
+    return status
+
+
+def _time(options: argparse.Namespace) -> int:
+    """`--time`: shows where the time of functions goes; returns the status of the script, 0 for text."""
+    from tensorc.inspect.found import chosen, functions_of, located
+    from tensorc.inspect.times import parsed_sizes, print_times
+
+    sizes = parsed_sizes(options.sizes)
+    path, name = located(options.time)
+    functions, status = functions_of(path, options.arguments, inputs=True)
+    if functions or status == 0:
+        print_times(chosen(functions, name, path), sizes, named=name is not None)
+    return status
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from tensorc.inspect.machine import devices
+
+    print(devices())
+    return 0
+
+
+def _new_pass(options: argparse.Namespace) -> int:
+    from tensorc.authoring import new_pass
+
+    rule, test = new_pass(options.new_pass, Path.cwd())
+    print(f"wrote {rule.name} and {test.name}\n"
+          f"  pytest {test.name}\n"
+          f"  tensorc --dump-ir SCRIPT.py --passes {rule.name} --after all")
+    return 0
+
+
+def _with_passes(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """What `--passes` and `--without` ask for, in every function made inside."""
+    if not options.passes and not options.without:
+        return nullcontext()
+    from tensorc.authoring import passes_in
+    from tensorc.passes import using
+
+    given = [p for text in options.passes for p in (passes_in(Path(text)) if text.endswith(".py") else [text])]
+    return using(*given, without=options.without)
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("--dump-ir", "FILE[:NAME]", "functions of a Python script, which is run, or of a .ir file", _dump),
+    Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
+    Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
+    Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
+    Action("--devices", None, "what programs run on here", _devices),
+)
+
+VIEWS: tuple[View, ...] = (
+    View("--diff", None, "what each pass changed, or the one that --after names", _diff),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
+    View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status, 0 for success."""
     options = _parser().parse_args(arguments)
+    action = _asked(ACTIONS, options)
+    assert action is not None                       # the parser asks for one
     try:
-        if options.devices:
-            print(devices())
-            status = 0
-        else:
-            status = _dump(options)
+        with _with_passes(options):
+            status = action.run(options)
         sys.stdout.flush()
     except TensorcError as error:
         print(f"tensorc: {error}", file=sys.stderr)
@@ -57,187 +230,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tensorc",
+        usage="tensorc ACTION [options] [-- ARGUMENTS OF THE SCRIPT]",
         description="Shows what the compiler makes of the functions in a script, or of graphs written as text.",
         epilog="What the script prints goes to the standard error stream.",
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--dump-ir", metavar="FILE[:NAME]", help="a Python script, or a .ir file; NAME is one function")
-    what.add_argument("--devices", action="store_true", help="what programs run on here")
-    what.add_argument("--version", action="version", version=f"tensorc {tensorc.__version__}")
+    actions = parser.add_argument_group("actions").add_mutually_exclusive_group(required=True)
+    for action in ACTIONS:
+        _add(actions, action)
+    actions.add_argument("--version", action="version", version=f"tensorc {tensorc.__version__}")
 
-    parser.add_argument("--after", metavar="PASS", help="the graph after this pass; `input` as built, `all` after each")
-    parser.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
-    parser.add_argument("arguments", nargs="*", help="what the script finds in sys.argv, after `--`")
+    views = parser.add_argument_group("what --dump-ir shows").add_mutually_exclusive_group()
+    for view in VIEWS:
+        _add(views, view)
+    shown = parser.add_argument_group("of what")
+    shown.add_argument("--after", metavar="PASS", 
+                       help="the graph after this pass; `input`: as built, `all`: after each, `changed`: after each "
+                            "that changed it")
+    shown.add_argument("--stage", choices=STAGES, default="graph", help="how far down to go (default: graph)")
+    added = parser.add_argument_group("through which passes")
+    added.add_argument("--passes", metavar="FILE|NAME", action="append", default=[],
+                       help="those of a Python file, or installed under a name, join every function's")
+    added.add_argument("--without", metavar="PASS", action="append", default=[], help="leaves out a pass or a rule")
+    timed = parser.add_argument_group("what --time runs")
+    timed.add_argument("--sizes", metavar="n=128,…", help="sizes of the graphs of a .ir file (default: 64 each)")
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
     return parser
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """A function to show: what it is called, its graph as it was built, the passes it goes through."""
-
-    names: tuple[str, ...]
-    graph: Graph
-    pipeline: Pipeline
-
-
-def _dump(options: argparse.Namespace) -> int:
-    """`--dump-ir`: prints the functions of a file; returns the status of the script, 0 for text."""
-    if options.after is not None and options.stage != "graph":
-        raise ArgumentError(f"--after shows graphs; it has no meaning with --stage {options.stage}")
-
-    path, name = _split(options.dump_ir)
-    if path.suffix == ".ir":
-        functions, status = _of_text(path), 0
+def _add(group: argparse._MutuallyExclusiveGroup, entry: Action | View) -> None:
+    if entry.metavar is None:
+        group.add_argument(entry.option, action="store_true", help=entry.help)
     else:
-        functions, status = _of_script(path, options.arguments)
-
-    if status != 0 and not functions:
-        return status
-    for shown in _chosen(functions, name, path):
-        _print(shown, options.after, options.stage)
-    return status
+        group.add_argument(entry.option, metavar=entry.metavar, help=entry.help)
 
 
-def _split(file: str) -> tuple[Path, str | None]:
-    """FILE[:NAME] → the file, which exists, and the name.  Raises ArgumentError."""
-    if Path(file).is_file():
-        return Path(file), None
-    path, colon, name = file.rpartition(":")
-    if colon and Path(path).is_file():
-        return Path(path), name
-    raise ArgumentError(f"there is no file {file}")
-
-
-def _chosen(functions: list[_Shown], name: str | None, path: Path) -> list[_Shown]:
-    """Those called `name`, or all.  Raises ArgumentError if there are none."""
-    if not functions:
-        raise ArgumentError(f"{path} makes no function: nothing to show")
-    chosen = [shown for shown in functions if name is None or name in shown.names]
-    if not chosen:
-        known = list(dict.fromkeys(n for shown in functions for n in shown.names))
-        raise ArgumentError(f"{path} has no function {name!r}; it has {', '.join(known)}")
-    return chosen
-
-
-def _of_text(path: Path) -> list[_Shown]:
-    """The graphs of a .ir file.  Raises IRError naming the file, line and column."""
-    from tensorc.ir.parse import parse
-    from tensorc.passes.pipeline import default
-
-    try:
-        graphs = parse(path.read_text(encoding="utf-8"))
-    except IRError as error:
-        raise IRError(f"{path}: {error}") from None
-    return [_Shown((graph.name,), graph, default()) for graph in graphs]
-
-
-def _of_script(path: Path, arguments: Sequence[str]) -> tuple[list[_Shown], int]:
-    """The K.functions that a script made, in its order, and the exit status it ended with.
-
-    A function answers to its own name, and to the names of the script's variables that hold it.
-    """
-    from tensorc.runtime.function import recording
-
-    with recording() as functions, _as_main(path, arguments):
-        status, variables = _run(path)
-
-    shown = []
-    for function in functions:
-        held_by = [name for name, value in variables.items() if getattr(value, "compiled", None) is function]
-        shown.append(_Shown((*held_by, function.name), function.graph, function.pipeline))
-    return shown, status
-
-
-@contextlib.contextmanager
-def _as_main(path: Path, arguments: Sequence[str]) -> Iterator[None]:
-    """sys.argv and sys.path as `python path arguments` would set them, and print() to the standard error stream."""
-    argv, search = sys.argv, sys.path[:]
-    sys.argv = [str(path), *arguments]
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        sys.argv, sys.path[:] = argv, search
-
-
-def _run(path: Path) -> tuple[int, dict[str, object]]:
-    """Runs a script: its exit status, and its variables where it came to its end.
-
-    An error is reported as Python would, without the frames of this command.
-    """
-    try:
-        return 0, runpy.run_path(str(path), run_name="__main__")
-    except SystemExit as stop:
-        if stop.code is None or isinstance(stop.code, int):
-            return stop.code or 0, {}
-        print(stop.code, file=sys.stderr)
-    except Exception as error:
-        own = error.__traceback__
-        while own is not None and own.tb_frame.f_code.co_filename != str(path):
-            own = own.tb_next
-        traceback.print_exception(error.with_traceback(own))
-    return 1, {}
-
-
-def _print(shown: _Shown, after: str | None, stage: str) -> None:
-    """A function at the stage asked for."""
-    from tensorc.runtime.program import Program, program
-
-    if stage == "graph":
-        return _print_graphs(shown, after)
-
-    compiled = program(shown.graph, shown.pipeline)
-    text = {"loops": _loops, "llvm": Program.llvm, "asm": Program.asm}[stage](compiled)
-    return print(f"{';' if stage == 'llvm' else '#'} {shown.graph.name}\n\n{text}")
-
-
-def _print_graphs(shown: _Shown, after: str | None) -> None:
-    """The graph after one pass, after each, or after the last.
-
-    `all` prints as the passes go, so that where one of them fails, those before it can be seen.
-    Raises: ArgumentError for a pass that is not there.
-    """
-    from tensorc.ir.text import dump
-    from tensorc.passes.manager import Context
-
-    if after == "input":
-        return print(f"# as it was built\n{dump(shown.graph)}")
-    if after != "all":
-        pipeline = shown.pipeline if after is None else shown.pipeline.up_to(after)
-        graph = pipeline.run(shown.graph, context := Context())
-        return print(f"# after {pipeline.names[-1]}\n{dump(graph, notes=context.notes)}")
-
-    before = ""
-
-    def observe(name: str, graph: Graph) -> None:
-        nonlocal before
-        title = "as it was built" if name == "input" else f"after {name}"
-        text = dump(graph, notes=context.notes)
-        print(f"# {title}, as before\n" if text == before else f"# {title}\n{text}")
-        before = text
-
-    context = Context(observers=(observe,))
-    shown.pipeline.run(shown.graph, context)
-    return None
-
-
-def _loops(compiled: Program) -> str:
-    """The kernels in the order they run."""
-    kernels = [lowered.kernel for _, group in compiled.assembly.lowered for lowered in group]
-    return "\n".join(map(str, kernels))
-
-
-def devices() -> str:
-    """What programs run on: the processor with its vectors and threads, and what became of the GPU."""
-    from tensorc.codegen.cpu.target import Target
-    from tensorc.runtime.threads import num_threads
-
-    target = Target.host()
-    threads = num_threads()
-    driver = ctypes.util.find_library("cuda")
-    return "\n".join([
-        f"cpu   {target.cpu} ({target.architecture}), vectors of {target.bits} bits, "
-        f"{threads} thread{'s' if threads > 1 else ''}",
-        "cuda  " + ("a driver is there, but this version makes no code for it" if driver else "no driver found"),
-    ])
+def _asked(entries: Sequence[Entry], options: argparse.Namespace) -> Entry | None:
+    """The entry of a table whose option is given."""
+    given = vars(options)
+    return next((e for e in entries if given[e.option.lstrip("-").replace("-", "_")] not in (None, False)), None)

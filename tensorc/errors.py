@@ -28,7 +28,15 @@ class IRError(TensorcError, ValueError):
 
 
 class RewriteError(TensorcError, RuntimeError):
-    """A pass that broke its contract: changed a type, or did not settle."""
+    """A pass that broke its contract: changed a type or a value, or did not settle.
+
+    Attributes:
+        repro: the text of a small graph in which it does so; empty where none was looked for.
+    """
+
+    def __init__(self, message: str, repro: str = "") -> None:
+        super().__init__(message)
+        self.repro = repro
 
 
 class InternalError(TensorcError, RuntimeError):

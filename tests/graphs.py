@@ -10,6 +10,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder, replace_nodes
 from tensorc.ir.node import Node, make
 from tensorc.ir.types import DType, TensorType, f32
+from tensorc.ops.conditioned import Array, Known, difference
 from tensorc.ops.source import parameter
 
 
@@ -54,3 +55,9 @@ def _value(node: Node, values: dict[Node, Any], inputs: dict[str, Any]) -> np.nd
     assert result.dtype == node.dtype.numpy, f"{node.op.name} gives {result.dtype}, not {node.dtype.numpy}"
     assert result.shape == node.shape, f"{node.op.name} gives {result.shape}, not {node.shape}"
     return result
+
+
+def assert_close(got: Array, want: Known, what: str = "") -> None:
+    """Fails where `got` is not within the bounds of `want`; dtype and shape count, NaN and infinities too."""
+    differs = difference(got, want)
+    assert not differs, f"{differs}\n{what}"

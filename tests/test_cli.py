@@ -1,6 +1,7 @@
 """The command `tensorc`: what it prints, and what it says when something is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,126 @@ def test_every_pass_in_turn(
     assert all(graph.name == "dense" for graph in parse(out))
 
 
+RISK = """\
+import numpy as np
+from tensorc import backend as K
+
+x = K.placeholder(shape=(None, 3), name="x")
+w = K.variable(np.ones((3, 2)), name="w")
+scores = K.dot(x, w)
+risk = K.log(K.sum(K.tanh(scores), axis=-1))
+safe = K.log(K.sum(K.exp(scores), axis=-1))
+f = K.function([x], [risk, safe * 1.0], name="risk")
+"""
+
+RECURRENT = """\
+import numpy as np
+from tensorc import backend as K
+
+x = K.placeholder(shape=(None, 5, 3), name="x")
+w = K.variable(np.ones((3, 4)), name="w")
+u = K.variable(np.eye(4), name="u")
+
+def step(now, states):
+    h = K.tanh(K.dot(now, w) + K.dot(states[0], u))
+    return h, [h]
+
+last, _, _ = K.rnn(step, x, [K.zeros_like(K.dot(x[:, 0], w))])
+loss = K.sum(K.square(last))
+train = K.function([x], [loss, *K.gradients(loss, [w, u])], name="train")
+"""
+
+VIEWS = [
+    ("changed", RISK, ["--after", "changed"]),
+    ("diff", RISK, ["--diff"]),
+    ("diff_of_one_pass", RISK, ["--diff", "--after", "simplify"]),
+    ("diff_of_a_loop", RECURRENT, ["--diff"]),
+    ("loop", RECURRENT, []),
+    ("node", RISK, ["--node", "%12"]),
+    ("node_from_the_start", RISK, ["--node", "%4", "--after", "input"]),
+    ("node_that_goes", RISK, ["--node", "5", "--after", "input"]),
+    ("node_of_a_body", RECURRENT, ["--node", "body0:%2"]),
+    ("node_that_left_a_body", RECURRENT, ["--node", "2"]),
+    ("why_it_fired_and_did_not", RISK, ["--why", "LogSumExp"]),
+    ("why_its_check_says_no", RECURRENT, ["--why", "SumOfProducts"]),
+    ("why_a_rule_of_a_graph_pass", RECURRENT, ["--why", "ScaleIntoWeights"]),
+    ("why_nothing_comes_near", RISK, ["--why", "SumTo"]),
+    ("dot", RISK, ["--dot"]),
+    ("dot_of_a_loop", RECURRENT, ["--dot", "--after", "input"]),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "arguments"), VIEWS, ids=[name for name, _, _ in VIEWS])
+def test_views(
+    name: str,
+    text: str,
+    arguments: list[str],
+    write: Callable[[str, str], str],
+    capsys: pytest.CaptureFixture[str],
+    golden: Callable[[str, str], None],
+) -> None:
+    assert cli.main(["--dump-ir", write("model.py", text), *arguments]) == 0
+
+    printed = capsys.readouterr()
+    golden(f"cli/{name}.txt", printed.out)
+    assert printed.err == ""
+
+
+def test_list(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str], golden: Callable[[str, str], None]
+) -> None:
+    write("layers.py", "from tensorc import backend as K\n\n"
+                       "def doubler(x):\n    return K.function([x], [x + x], name='double')\n")
+    write("model.py", "import layers\n" + SCRIPT + "layers.doubler(x)\n")
+
+    assert cli.main(["--list", "model.py"]) == 0
+
+    golden("cli/list.txt", capsys.readouterr().out)
+
+
+def test_a_function_of_a_library_is_chosen_by_its_number(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("layers.py", "from tensorc import backend as K\n\n"
+                       "def doubler(x):\n    return K.function([x], [x * 2], name='double')\n")
+    write("model.py", "import layers\n" + SCRIPT + "layers.doubler(x)\n")
+
+    assert cli.main(["--dump-ir", "model.py:3", "--after", "input"]) == 0
+
+    out = capsys.readouterr().out
+    assert [graph.name for graph in parse(out)] == ["double"]
+    assert "# layers.py:4" in out
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colours(
+    environment: dict[str, str],
+    coloured: bool,
+    write: Callable[[str, str], str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = write("model.py", RISK)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    plain = [shown(path, arguments, capsys) for _, _, arguments in VIEWS if "body0:%2" not in arguments]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    painted = [shown(path, arguments, capsys) for _, _, arguments in VIEWS if "body0:%2" not in arguments]
+
+    assert (painted != plain) == coloured
+    assert [re.sub("\x1b\\[[0-9;]*m", "", text) for text in painted] == plain
+
+
+def shown(path: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    K.clear_session()
+    assert cli.main(["--dump-ir", path, *arguments]) == 0
+    return capsys.readouterr().out
+
+
 def test_a_function_answers_to_its_variable(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--dump-ir", f"{script}:layer", "--after", "input"]) == 0
 
@@ -121,6 +242,15 @@ def test_stages(
         ("missing_file", None, ["nowhere.py"]),
         ("unknown_name", SCRIPT, ["model.py:dens"]),
         ("unknown_pass", GRAPH, ["model.ir", "--after", "simplfy"]),
+        ("unknown_pass_of_a_diff", GRAPH, ["model.ir", "--diff", "--after", "fuze"]),
+        ("unknown_rule", GRAPH, ["model.ir", "--why", "logsumexp"]),
+        ("pass_for_a_rule", GRAPH, ["model.ir", "--why", "layout"]),
+        ("rule_after_a_pass", GRAPH, ["model.ir", "--why", "LogSumExp", "--after", "fold"]),
+        ("unknown_node", GRAPH, ["model.ir", "--node", "%10"]),
+        ("node_of_many_functions", SCRIPT, ["model.py", "--node", "%0"]),
+        ("node_after_all", GRAPH, ["model.ir", "--node", "%0", "--after", "all"]),
+        ("directory", None, ["."]),
+        ("near_file", GRAPH, ["modle.ir"]),
         ("pass_of_another_stage", GRAPH, ["model.ir", "--after", "all", "--stage", "asm"]),
         ("no_function", "print(1)\n", ["model.py"]),
         ("syntax_of_a_graph", GRAPH.replace("add(x, x)", "add(x, y)"), ["model.ir"]),
@@ -136,7 +266,7 @@ def test_errors(
     golden: Callable[[str, str], None],
 ) -> None:
     if text is not None:
-        write(arguments[0].partition(":")[0], text)
+        write("model" + Path(arguments[0].partition(":")[0]).suffix, text)
 
     assert cli.main(["--dump-ir", *arguments]) == 1
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from grow import grow
 
 from tensorc.ir import dims
 from tensorc.ir.closing import close
@@ -15,6 +14,7 @@ from tensorc.ir.parse import parse
 from tensorc.ir.text import dump, labels
 from tensorc.passes.context import Context
 from tensorc.passes.pipeline import default
+from tensorc.testing.grow import grow
 
 PLANS = {
     "chain": """

@@ -5,8 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from conditioned import Array, assert_close
-from grow import Grown, evaluate, grow
+from graphs import assert_close
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -14,9 +13,11 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node
 from tensorc.ir.parse import parse
+from tensorc.ops.conditioned import Array, evaluate
 from tensorc.runtime.function import Function
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
+from tensorc.testing.grow import Grown, grow
 
 EXAMPLES = int(os.environ.get("TENSORC_FUZZ_EXAMPLES", "100"))
 
@@ -43,7 +44,7 @@ def check(g: Grown) -> None:
 
         assert len(got) == len(want)
         for k, (mine, theirs) in enumerate(zip(got, want, strict=True)):
-            assert_close(mine, theirs, f"result {k} for {sizes}\n{function.ir}")
+            assert_close(mine, theirs, f"result {k} for {sizes}\n{function.graph}")
     assert function.compilations == 1
 
 

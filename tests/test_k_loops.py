@@ -155,6 +155,26 @@ def test_several_states_and_constants_of_any_rank():
     np.testing.assert_array_equal(got[2], np.full(4, 5.0))
 
 
+@pytest.mark.parametrize("steps", [0, 1, 6])
+@pytest.mark.parametrize("wanted", [(0, 1), (1, 2), (0, 2), (0, 1, 2)])
+def test_states_that_hold_the_same_value_each_have_it(wanted, steps):
+    x = K.placeholder(shape=(2, None, 4))
+    states = [K.variable(np.full((2, 4), i)) for i in range(3)]
+
+    def step(row, held):
+        new = K.tanh(row + held[0] + held[1] - held[2])
+        return row, [new, new, new]
+
+    _, _, ends = K.rnn(step, x, states)
+    K.function([x], [], updates=[(states[i], ends[i]) for i in wanted])([np.tile(X, 2)[:, :steps, :4]])
+
+    first, second, third = np.zeros((2, 4)), np.ones((2, 4)), np.full((2, 4), 2.0)
+    for row in np.tile(X, 2)[:, :steps, :4].swapaxes(0, 1):
+        first = second = third = np.tanh(row + first + second - third)
+    for i in wanted:
+        np.testing.assert_allclose(K.get_value(states[i]), (first, second, third)[i])
+
+
 def test_random_numbers_of_a_step_are_its_own():
     x = K.placeholder(shape=(None, None, 3))
     _, outputs, _ = K.rnn(lambda row, states: (K.dropout(K.ones_like(row), 0.5, seed=1), states), x, [x[:, 0]])
@@ -228,6 +248,15 @@ class TestSwitch:
             got = f([a, np.array(test)])
             np.testing.assert_allclose(got[0], want, rtol=1e-12)
             np.testing.assert_allclose(got[1], gradient, rtol=1e-12)
+
+    def test_a_branch_holds_what_its_function_made_and_no_more(self):
+        """Not what came before it and happens to use the same number, or the same operation on the same value."""
+        c, x = K.placeholder(shape=(), dtype="bool"), K.placeholder(shape=(2, 2))
+        before = K.tanh(K.relu(x, max_value=6.0)) + 3.0
+        chosen = K.switch(c, lambda: K.relu(x, max_value=6.0) * before + 3.0, lambda: before)
+        inner = [node for node in K.function([c, x], [chosen]).compiled.graph.nodes if node.op.name == "cond"]
+        assert [node.op.name for node in inner[0].then.nodes].count("tanh") == 0
+        assert [node.op.name for node in inner[0].otherwise.nodes] == ["parameter"]
 
     def test_nothing_of_the_other_branch_reaches_the_gradient(self):
         x = K.placeholder(shape=(None,))

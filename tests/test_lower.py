@@ -5,8 +5,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from conditioned import Array, assert_close
-from grow import evaluate, grow
+from graphs import assert_close
 from test_fuzz import numbers
 
 from tensorc.codegen import loopir as ir
@@ -23,10 +22,12 @@ from tensorc.ir.node import Node
 from tensorc.ir.parse import parse
 from tensorc.ir.text import labels
 from tensorc.ir.types import f32
+from tensorc.ops.conditioned import Array, evaluate
 from tensorc.passes.context import Context
 from tensorc.passes.pipeline import default
 from tensorc.runtime.function import Function
 from tensorc.runtime.variable import Cell
+from tensorc.testing.grow import grow
 
 GROUPS = {
     "softmax": """

@@ -33,7 +33,10 @@ LAYERS = {
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},
     "tensorc.backend": {"errors", "settings", "ir", "ops", "autodiff", "runtime"},
     "tensorc.keras": {"backend"},
-    "tensorc.cli": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
+    "tensorc.testing": {"errors", "ir", "ir.parse", "ops", "autodiff", "passes", "runtime"},
+    "tensorc.inspect": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
+    "tensorc.authoring": {"errors", "passes"},
+    "tensorc.cli": {"authoring", "errors", "settings", "ir", "passes", "codegen", "runtime", "inspect"},
     "tensorc.__main__": {"cli"},
 }
 HOLDS_MEMORY = {f"tensorc.backend.{name}" for name in ("functions", "leaves", "sparse_leaves", "variables", "random")}

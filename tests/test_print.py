@@ -76,5 +76,5 @@ def test_of_long_axes_both_ends_are_shown(capsys: Capture) -> None:
 def test_the_graph_shows_the_message() -> None:
     K.clear_session()                            # other tests of this process may have taken the name
     x = K.placeholder((3,), name="x")
-    text = K.function([x], [K.print_tensor(x, "look:")]).ir
+    text = str(K.function([x], [K.print_tensor(x, "look:")]).graph)
     assert "print(x) {message='look:', uid=0}" in text

@@ -13,7 +13,7 @@ from tensorc.ops.shape import broadcast, concatenate
 from tensorc.ops.source import parameter
 from tensorc.passes.context import Context
 from tensorc.passes.driver import Table, sweep
-from tensorc.passes.manager import Pipeline, Step, find, register, rewrite
+from tensorc.passes.manager import Pipeline, Step, rewrite
 from tensorc.passes.rewrite import Fired, Missed, No, Rewrite, filled_with, matches
 
 N = symbol("n")
@@ -383,6 +383,42 @@ def test_near_misses_prefer_the_order_of_operands_that_agrees_most():
     assert trace == [Missed("Rule", exp(tanh(Y)) + X, "parameter: f32[n,3] is no sqrt", 3)]
 
 
+def test_a_rule_that_stands_behind_one_that_fired_hears_of_it():
+    class ExpExp(Rewrite):
+        """exp(exp x) → x + x"""
+
+        def pattern(self, x):
+            return exp(exp(x))
+
+        def build(self, x):
+            return x + x
+
+    class ExpAny(ExpExp):
+        """exp(x) → x"""
+
+        def pattern(self, x):
+            return exp(x)
+
+        def build(self, node, x):
+            return x
+
+    trace = []
+    applied([ExpAny(), ExpExp()], exp(exp(X)), context=Context(trace=trace, asked=["ExpExp"]))
+    assert [m for m in trace if isinstance(m, Missed)] == [Missed("ExpExp", exp(X), "parameter: f32[n,3] is no exp", 1)]
+    trace.clear()
+    applied([AddZero(), ExpAny(), ExpExp()], exp(exp(X)), context=Context(trace=trace, asked=["ExpAny"]))
+    assert [m for m in trace if isinstance(m, Missed)] == []
+
+
+def test_a_rule_hears_of_the_one_that_came_first():
+    class First(AddZero):
+        """x + 0 → x, too"""
+
+    trace = []
+    applied([First(), AddZero()], X + 0, context=Context(trace=trace, asked=["AddZero"]))
+    assert [m for m in trace if isinstance(m, Missed)] == [Missed("AddZero", X + 0, "First came first", 1)]
+
+
 # Pipelines.
 
 def identity(graph: Graph, context: Context) -> Graph:
@@ -419,16 +455,6 @@ def test_unknown_names_list_near_ones():
         BASE.after("simplify", 3)
     with pytest.raises(ArgumentError, match="two passes of a pipeline are called 'simplify'"):
         Pipeline(*BASE.steps, BASE.steps[0])
-
-
-def test_passes_are_found_by_name():
-    register("test-log-exp", LogExp())
-    assert find("test-log-exp", BASE).run(graph(log(exp(X))), Context()).outputs == (X,)
-    assert find("tidy", BASE) == BASE.steps[1]
-    with pytest.raises(ArgumentError, match="registered already"):
-        register("test-log-exp", LogExp())
-    with pytest.raises(ArgumentError, match="did you mean test-log-exp"):
-        find("test-log-ex", BASE)
 
 
 def test_observers_see_the_graph_before_and_after_every_pass():

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from conditioned import assert_close
-from graphs import tensor
-from grow import evaluate
+from graphs import assert_close, tensor
 
 from tensorc import backend as K
 from tensorc import ops
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir.dims import symbol
 from tensorc.ir.node import Node
+from tensorc.ops.conditioned import evaluate
 from tensorc.runtime.function import Function
 from tensorc.runtime.threads import num_threads, set_num_threads
 from tensorc.runtime.variable import Cell

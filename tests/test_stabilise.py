@@ -8,7 +8,7 @@ from scipy import special
 from tensorc.autodiff import gradients
 from tensorc.ir.dims import symbol
 from tensorc.ir.node import constant
-from tensorc.ir.types import f32, i64
+from tensorc.ir.types import f32, i32, i64
 from tensorc.ops import (
     abs,
     broadcast,
@@ -281,6 +281,14 @@ def test_variance_does_not_cancel():
     node = average(square(X)) - square(average(X))
     (found,) = evaluate(default("cpu").up_to("share").run(closed(node)), {"n": 2}, x=x)
     np.testing.assert_allclose(found, [1.25, 1.25], rtol=1e-6)
+
+
+def test_the_variance_of_integers_stays_as_it_is_written():
+    x = tensor("x", N, 4, dtype=i32)
+    node = average(square(x)) - square(average(x))
+    value = np.arange(8, dtype=np.int32).reshape(2, 4)
+    (found,) = evaluate(default("cpu").up_to("share").run(closed(node)), {"n": 2}, x=value)
+    np.testing.assert_array_equal(found, [2, 6])
 
 
 def test_small_arguments_keep_their_digits():

@@ -20,6 +20,7 @@ from tensorc.codegen.cpu.emit_control import Control, Span
 from tensorc.codegen.cpu.emit_sizes import Entry
 from tensorc.codegen.cpu.emit_text import Known, flatten
 from tensorc.codegen.cpu.emit_values import Region
+from tensorc.codegen.cpu.marks import NO_MARKS, Marks, marked
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.scalars import SCALARS
@@ -32,25 +33,30 @@ UNKNOWN_EXTENT = 16
 """What the estimate of work takes for a trip count that depends on data."""
 
 
-def emit(k: ir.Kernel, target: Target, how: Schedule | None = None) -> str:
-    """The functions @NAME, @NAME_units and @NAME_work of a verified kernel; `how` replaces its default schedule."""
+def emit(k: ir.Kernel, target: Target, how: Schedule | None = None, marks: Marks = NO_MARKS) -> str:
+    """The functions @NAME, @NAME_units and @NAME_work of a verified kernel.
+
+    Args:
+        how: replaces its default schedule.
+        marks: comments that tell where code comes from.
+    """
     how = how or schedule(k, target.bits, target.registers)
     return "\n".join([
-        _Emitter(k, target, how).units_function(),
-        _entry_function(k),
+        _Emitter(k, target, how, marks).units_function(),
+        marked(_entry_function(k), marks.head),
         _count_function(f"{k.name}_units", k, dims.product(_units(k, how).values())),
         _count_function(f"{k.name}_work", k, work(k)),
     ])
 
 
-def emit_box(k: ir.Kernel, target: Target) -> str:
+def emit_box(k: ir.Kernel, target: Target, marks: Marks = NO_MARKS) -> str:
     """The function @NAME_box of an elementwise kernel with a grid (batch…, i, j).
 
     Raises InternalError for a kernel with loops of its own, or with fewer than two grid dimensions.
     """
     if len(k.grid) < 2 or not all(isinstance(s, ir.Let | ir.Store) for s in k.body):
         raise InternalError(f"{k.name} is not elementwise over two dimensions")
-    return _Emitter(k, target, box_schedule(k, target.bits)).box_function()
+    return _Emitter(k, target, box_schedule(k, target.bits), marks).box_function()
 
 
 def work(k: ir.Kernel) -> Size:
@@ -125,10 +131,11 @@ class _Emitter(Control):
         self.line("  ret void")
         corner = ["i64 %i0", "i64 %i1", "i64 %j0", "i64 %j1"]
         body = self._function(f"{self.k.name}_box_body", [*(f"i64 %at_{var}" for var, _ in batch), *corner])
-        return f"{body}\n{_box_entry(self.k, [var for var, _ in batch])}"
+        return f"{body}\n{marked(_box_entry(self.k, [var for var, _ in batch]), self.marks.head)}"
 
     def _start(self) -> None:
         self.line("entry:")
+        self.mark = self.marks.grid
         self.lines.append(self.allocas)
         if any(isinstance(e, ir.Load) and e.where is not None for e in ir.expressions(self.k.body)):
             self.line("  %nothing = alloca i64, align 8")

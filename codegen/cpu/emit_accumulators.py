@@ -18,6 +18,7 @@ from tensorc.codegen.cpu.emit_memory import Memory
 from tensorc.codegen.cpu.emit_text import Lines
 from tensorc.codegen.cpu.emit_values import Value
 from tensorc.codegen.cpu.lanes import llvm_type
+from tensorc.codegen.cpu.marks import Marks
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.schedule import Schedule
 from tensorc.ir.types import DType, i32, i64
@@ -52,9 +53,10 @@ class Accumulator:
 class Accumulators(Memory):
     """Opens, feeds, scans and closes accumulators; `allocas` is a place at the start of the function."""
 
-    def __init__(self, k: ir.Kernel, target: Target, schedule: Schedule) -> None:
+    def __init__(self, k: ir.Kernel, target: Target, schedule: Schedule, marks: Marks) -> None:
         super().__init__(k, target)
         self.schedule = schedule
+        self.marks = marks
         self.loops = dict(schedule.loops)
         self.allocas: Lines = []
         self.accumulators: dict[str, Accumulator] = {}

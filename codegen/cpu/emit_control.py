@@ -43,14 +43,16 @@ class Control(Accumulators):
     def block_then(self, body: ir.Body, rest: Callable[[], None]) -> None:
         """The statements of one scope, and after them what `rest` writes into it."""
         env, depth = dict(self.env), len(self.scopes)
-        opened: set[str] = set()
+        opened: dict[str, str] = {}
+        around = self.mark
         for s in body:
+            self.mark = self.marks.statements.get(id(s), around)
             match s:
                 case ir.Let(var, value):
                     self.bind(var, self.expr(value))
                 case ir.Acc(var, _, _):
                     self.open(s)
-                    opened.add(var)
+                    opened[var] = self.mark
                 case ir.Accum(acc, several):
                     self.accum(acc, several)
                 case ir.Scan(var, _, _):
@@ -59,8 +61,10 @@ class Control(Accumulators):
                     self.store(s)
                 case ir.For():
                     self.repeat(s)
-                    for acc in sorted(ir.fed(s) & opened):
+                    for acc in sorted(ir.fed(s) & opened.keys()):
+                        self.mark = opened[acc]
                         self.close(acc)
+        self.mark = around
         rest()
         self.env = env
         del self.scopes[depth:]

@@ -34,14 +34,19 @@ def numbers(scalar: str, values: Iterator[int] | range | list[int]) -> str:
 
 
 class Text:
-    """The body of one function under construction."""
+    """The body of one function under construction.
+
+    Attributes:
+        mark: a comment behind each line that is written, empty unless somebody wants to know where lines come from.
+    """
 
     def __init__(self) -> None:
         self.lines: Lines = []
         self.count = 0
+        self.mark = ""
 
     def line(self, text: str) -> None:
-        self.lines.append(text)
+        self.lines.append(text + self.mark)
 
     def fresh(self) -> str:
         self.count += 1
@@ -50,7 +55,7 @@ class Text:
     def let(self, text: str) -> str:
         """A line `%v = text`; the name it defines."""
         name = self.fresh()
-        self.lines.append(f"  {name} = {text}")
+        self.lines.append(f"  {name} = {text}{self.mark}")
         return name
 
     def slot(self) -> Lines:

@@ -33,11 +33,13 @@ GRAIN = 10_000
 """Scalar operations that make a chunk worth handing out."""
 
 CHUNKS_PER_THREAD = 4
-"""More balance better where threads are disturbed, fewer cost less."""
+"""More balance better where threads are disturbed, fewer cost less.  A launch may want fewer: a loop over rows is
+faster with more rows at a time."""
 
 PLAN = """
 %Plan = type { ptr, i64, ptr, i64, i64 }        ; launches, their count, measure, most parts and most words in a step
-%Launch = type { ptr, ptr, i32, i32, i32, i32 } ; kernel, words, kernel's number, buffers, sizes, launches of its step
+%Launch = type { ptr, ptr, i32, i32, i32, i32, i64 }
+                ; kernel, words, kernel's number, buffers, sizes; launches of its step, chunks of that for each thread
 """
 
 
@@ -78,6 +80,8 @@ prepare:
   %count_narrow = load i32, ptr %count_place, align 4
   %count = zext i32 %count_narrow to i64
   %step_end = getelementptr %Launch, ptr %step, i64 %count
+  %balance_place = getelementptr %Launch, ptr %step, i32 0, i32 6
+  %balance = load i64, ptr %balance_place, align 8
   br label %fill
 
 fill:
@@ -92,7 +96,7 @@ fill:
   br i1 %filled, label %ready, label %fill
 
 ready:
-  call void @run_step(i64 %count, ptr %parts)
+  call void @run_step(i64 %count, ptr %parts, i64 %balance)
   br label %look
 
 end:
@@ -183,7 +187,7 @@ define internal void @measure_part(ptr %launch, ptr %part, ptr %measure) alwaysi
 STEP = f"""
 @missed = internal global i64 0, align 128      ; work done alone because workers slept
 
-define internal void @run_step(i64 %count, ptr %parts) alwaysinline {{
+define internal void @run_step(i64 %count, ptr %parts, i64 %balance) alwaysinline {{
 entry:
   %job = alloca %Job, align 8
   br label %sum
@@ -259,7 +263,7 @@ scale:
 
 hand_out:
   %wide_threads = zext i32 %threads to i64
-  %balanced = mul i64 %wide_threads, {CHUNKS_PER_THREAD}
+  %balanced = mul i64 %wide_threads, %balance
   %worthwhile = udiv i64 %more_work, {GRAIN}
   %wanted = call i64 @llvm.smin.i64(i64 %balanced, i64 %worthwhile)
   %chunks = call i64 @llvm.smin.i64(i64 %wanted, i64 %more_units)

@@ -9,23 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tensorc.codegen.cpu.places import Arena, External, Place
+from tensorc.codegen.cpu.places import Arena, External, Part, Place, Within
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.ir.dims import Size
+from tensorc.ir.kernels import ROWS
 
 
 @dataclass(frozen=True)
 class Fixed:
     """The same memory in every step."""
 
-    place: Place
+    place: Part
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of some memory, `stride` bytes from the one before."""
 
-    place: Place
+    place: Part
     stride: Size
 
 
@@ -33,15 +34,15 @@ class Row:
 class Turns:
     """Two places that steps write to by turns, so that the last step writes to `final`."""
 
-    final: Place
-    other: Place
+    final: Part
+    other: Part
 
 
 @dataclass(frozen=True)
 class Before:
     """A state as a step finds it: `initial` in the first step, later where the step before has left it."""
 
-    initial: Place
+    initial: Part
     left: Row | Turns
 
 
@@ -52,11 +53,11 @@ Slot = Fixed | Row | Turns | Before
 class Copy:
     """`count` bytes to be moved when all steps are done.
 
-    Of a state, its last value where that was kept in rows, and its first one where there was no step.
+    Of a state, its last value where that was left elsewhere, and its first one where there was no step.
     """
 
-    destination: Place
-    source: Before | Place
+    destination: Part
+    source: Before | Part
     count: Size
 
 
@@ -90,9 +91,40 @@ class ChoiceSpec:
     copies: tuple[tuple[Copy, ...], tuple[Copy, ...]]
 
 
-def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> Iterator[str]:
-    """The function `name(externals, sizes, arena)` that calls the function `body` in each step."""
-    writer = _Writer(symbols)
+@dataclass(frozen=True)
+class Batch:
+    """The rows that threads may share in a loop, whose body is a program for ROWS of them.
+
+    Attributes:
+        rows: how many there are.
+        memory: bytes of the body's arena, for ROWS rows.
+    """
+
+    rows: Size
+    memory: Size
+
+
+def emit_loop(name: str, spec: LoopSpec, body: str, batch: Batch | None, symbols: Sequence[str]) -> Iterator[str]:
+    """The function `name(externals, sizes, arena)` that calls the function `body` in each step, for all rows."""
+    writer = Writer(symbols)
+    sizes = "%sizes"
+    if batch is not None:
+        writer.known[ROWS] = writer.sizes.value(batch.rows)
+        sizes = "%body_sizes"
+        writer.table(sizes, "i64", list(writer.known.values()))
+    yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
+    yield "entry:"
+    yield from steps(spec, body, writer, sizes, writer.pointer(Arena(spec.arena)))
+    yield "}"
+
+
+def steps(spec: LoopSpec, body: str, writer: Writer, sizes: str, arena: str) -> Iterator[str]:
+    """The blocks of a function that calls `body` in each step and returns, from within the first one.
+
+    Args:
+        writer: has written what is known before; its lines go ahead.
+        sizes, arena: pointers to the body's.
+    """
     for slot in spec.slots:
         writer.pointers(slot)
     for copy in spec.copies:
@@ -100,25 +132,24 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
     length = writer.sizes.value(spec.length)
     strides = {row: writer.sizes.value(row.stride) for slot in spec.slots if (row := _row(slot)) is not None}
     counts = [writer.sizes.value(copy.count) for copy in spec.copies]
-    arena = writer.arena(spec.arena)
 
-    yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
-    yield "entry:"
     yield f"  %table = alloca [{max(1, len(spec.slots))} x ptr], align 8"
     yield from writer.lines
-    yield f"  %last = add i64 {length}, -1"
+    yield f"  %last_step = add i64 {length}, -1"
     yield f"  %some = icmp sgt i64 {length}, 0"
-    yield "  br i1 %some, label %step, label %none"
+    yield "  br i1 %some, label %enter, label %none"
+    yield "enter:"
+    yield "  br label %step"
     yield "step:"
-    yield "  %t = phi i64 [ 0, %entry ], [ %next, %step ]"
-    yield "  %left = sub i64 %last, %t"
+    yield "  %t = phi i64 [ 0, %enter ], [ %next, %step ]"
+    yield "  %left = sub i64 %last_step, %t"
     yield "  %is_first = icmp eq i64 %t, 0"
     yield "  %other_turn = trunc i64 %left to i1"
     at, back = ("%left", 1) if spec.reverse else ("%t", -1)
     yield f"  %before = add i64 {at}, {back}"
     for i, slot in enumerate(spec.slots):
         yield from _slot(i, slot, at, writer, strides)
-    yield f"  call void @{body}(ptr %table, ptr %sizes, ptr {arena})"
+    yield f"  call void @{body}(ptr %table, ptr {sizes}, ptr {arena})"
     yield "  %next = add i64 %t, 1"
     yield f"  %more = icmp slt i64 %next, {length}"
     yield "  br i1 %more, label %step, label %done"
@@ -126,11 +157,13 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
     for i, (copy, count) in enumerate(zip(spec.copies, counts, strict=True)):
         match copy.source:
             case Before(_, Row() as left):
-                place = "0" if spec.reverse else "%last"
+                place = "0" if spec.reverse else "%last_step"
                 yield f"  %done{i}_offset = mul i64 {place}, {strides[left]}"
                 yield f"  %done{i} = getelementptr i8, ptr {writer.pointer(left.place)}, i64 %done{i}_offset"
                 yield _copied(writer.pointer(copy.destination), f"%done{i}", count)
-            case External() | Arena() as source:
+            case Before(_, Turns(final)) if final != copy.destination:
+                yield _copied(writer.pointer(copy.destination), writer.pointer(final), count)
+            case External() | Arena() | Within() as source:
                 yield _copied(writer.pointer(copy.destination), writer.pointer(source), count)
     yield "  ret void"
     yield "none:"
@@ -138,18 +171,17 @@ def emit_loop(name: str, spec: LoopSpec, body: str, symbols: Sequence[str]) -> I
         if isinstance(copy.source, Before):
             yield _copied(writer.pointer(copy.destination), writer.pointer(copy.source.initial), count)
     yield "  ret void"
-    yield "}"
 
 
 def emit_choice(name: str, spec: ChoiceSpec, bodies: Sequence[str], symbols: Sequence[str]) -> Iterator[str]:
     """The function `name(externals, sizes, arena)` that calls one of two functions."""
-    writer = _Writer(symbols)
+    writer = Writer(symbols)
     for place in (spec.test, *spec.slots[0], *spec.slots[1]):
         writer.pointer(place)
     for copy in (*spec.copies[0], *spec.copies[1]):
         writer.copy(copy)
     counts = {copy: writer.sizes.value(copy.count) for copy in (*spec.copies[0], *spec.copies[1])}
-    arenas = [writer.arena(offset) for offset in spec.arenas]
+    arenas = [writer.pointer(Arena(offset)) for offset in spec.arenas]
 
     yield f"define internal void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
     yield "entry:"
@@ -179,26 +211,40 @@ def load_sizes(names: Sequence[str], lines: list[str]) -> dict[str, str]:
     return {name: f"%symbol{i}" for i, name in enumerate(names)}
 
 
-class _Writer:
-    """The first block of a function: sizes and the pointers of places, each computed once."""
+class Writer:
+    """The first block of a function: sizes and the pointers of places, each computed once.
 
-    def __init__(self, symbols: Sequence[str]) -> None:
+    Args:
+        symbols: what the table %sizes holds.
+        buffers: the places whose pointers %externals holds; if there are none, it holds those of externals by their
+            index, and %arena points to the arena.
+
+    Attributes:
+        lines: what has been written.
+        sizes: computes sizes.
+        known: the values of symbols, to which others may be added.
+        first_row: the first row of a batch that the function is for.
+    """
+
+    def __init__(self, symbols: Sequence[str], buffers: Sequence[Place] = ()) -> None:
         self.lines: list[str] = []
-        self.sizes = SizeArithmetic(self.lines.append, load_sizes(symbols, self.lines))
-        self._known: dict[Place, str] = {}
+        self.known = load_sizes(symbols, self.lines)
+        self.sizes = SizeArithmetic(self.lines.append, self.known)
+        self.first_row = "0"
+        self._index = {place: i for i, place in enumerate(buffers)}
+        self._pointers: dict[Part, str] = {}
 
-    def pointers(self, *slots: Slot) -> None:
-        """Makes the pointers that some slots are made of."""
-        for slot in slots:
-            match slot:
-                case Fixed(place) | Row(place, _):
-                    self.pointer(place)
-                case Turns(final, other):
-                    self.pointer(final)
-                    self.pointer(other)
-                case Before(initial, left):
-                    self.pointer(initial)
-                    self.pointers(left)
+    def table(self, name: str, kind: str, values: Sequence[str]) -> None:
+        """An array of values on the stack."""
+        self.lines.append(f"  {name} = alloca [{max(1, len(values))} x {kind}], align 8")
+        for i, value in enumerate(values):
+            self.lines.append(f"  {name}.{i} = getelementptr {kind}, ptr {name}, i64 {i}")
+            self.lines.append(f"  store {kind} {value}, ptr {name}.{i}, align 8")
+
+    def pointers(self, slot: Slot) -> None:
+        """Makes the pointers that a slot is made of."""
+        for part in parts_of(slot):
+            self.pointer(part)
 
     def copy(self, copy: Copy) -> None:
         """Makes the pointers of both ends."""
@@ -208,21 +254,35 @@ class _Writer:
         else:
             self.pointer(copy.source)
 
-    def pointer(self, place: Place) -> str:
-        """The pointer to the beginning of a place."""
-        if place not in self._known:
-            name = f"%place{len(self._known)}"
-            if isinstance(place, External):
-                self.lines.append(f"  {name}.entry = getelementptr ptr, ptr %externals, i64 {place.index}")
-                self.lines.append(f"  {name} = load ptr, ptr {name}.entry, align 8")
-            else:
-                self.lines.append(f"  {name} = getelementptr i8, ptr %arena, i64 {self.sizes.value(place.offset)}")
-            self._known[place] = name
-        return self._known[place]
+    def pointer(self, part: Part) -> str:
+        """The pointer to the beginning of a place, or of the rows of it that the function is for."""
+        if part not in self._pointers:
+            start = self.pointer(part.base) if isinstance(part, Within) else ""
+            name = f"%place{len(self._pointers)}"
+            match part:
+                case Within(_, row):
+                    self.lines.append(f"  {name}.row = mul i64 {self.first_row}, {self.sizes.value(row)}")
+                    self.lines.append(f"  {name} = getelementptr i8, ptr {start}, i64 {name}.row")
+                case Arena(offset) if not self._index:
+                    self.lines.append(f"  {name} = getelementptr i8, ptr %arena, i64 {self.sizes.value(offset)}")
+                case External(index) | Arena(index):
+                    index = self._index[part] if self._index else index
+                    self.lines.append(f"  {name}.entry = getelementptr ptr, ptr %externals, i64 {index}")
+                    self.lines.append(f"  {name} = load ptr, ptr {name}.entry, align 8")
+            self._pointers[part] = name
+        return self._pointers[part]
 
-    def arena(self, offset: Size) -> str:
-        """The pointer to `offset` bytes within the arena."""
-        return self.pointer(Arena(offset))
+
+def parts_of(slot: Slot) -> Iterator[Part]:
+    """The memory that a slot moves about in."""
+    match slot:
+        case Fixed(place) | Row(place, _):
+            yield place
+        case Turns(final, other):
+            yield from (final, other)
+        case Before(initial, left):
+            yield initial
+            yield from parts_of(left)
 
 
 def _row(slot: Slot) -> Row | None:
@@ -232,7 +292,7 @@ def _row(slot: Slot) -> Row | None:
     return slot if isinstance(slot, Row) else None
 
 
-def _slot(i: int, slot: Slot, at: str, writer: _Writer, strides: Mapping[Row, str]) -> Iterator[str]:
+def _slot(i: int, slot: Slot, at: str, writer: Writer, strides: Mapping[Row, str]) -> Iterator[str]:
     """Writes the pointer of one slot for this step into the table."""
     def row(place: Row, step: str, name: str) -> Iterator[str]:
         yield f"  {name}.offset = mul i64 {step}, {strides[place]}"

@@ -6,6 +6,8 @@
     aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same
     a · v      is vᵀ · aᵀ
 
+A b that lasts from product to product is packed in any case, once for all of them.
+
 A unit of work is a block of c.  How c is cut depends on sizes alone, and no sum is cut, so the result does not depend
 on how many threads share the units.
 """
@@ -169,7 +171,7 @@ class _Product:
 
     def dots(self, f: Function, m: Int) -> Bit:
         """Whether rows of a and rows of the transposed b are multiplied by dot products."""
-        if not self.transpose_b:
+        if not self.transpose_b or self.mm.lasting:
             return False
         return f.equal(m, 1) if self.transpose_a else f.less(m, DOT_ROWS)
 
@@ -180,13 +182,17 @@ class _Product:
 
     def packs(self, f: Function, v: _Values) -> Bit:
         """Whether c is computed from packed panels of b."""
+        if self.mm.lasting:
+            return True
         if not self.keeps or self.transpose_b:
             return self.packs_at_once(f, v)
         kept = f.both(f.less(0, v.age), f.less(KEPT_ROWS - 1, v.m))
         return f.either(self.packs_at_once(f, v), kept)
 
     def packs_at_once(self, f: Function, v: _Values) -> Bit:
-        """Whether packing all of b pays for a single call."""
+        """Whether packing all of b pays for a single call, or for all those of a loop."""
+        if self.mm.lasting:
+            return True
         if self.transpose_b:
             return f.negation(self.dots(f, v.m))
         return f.both(self._pays(f, v), f.negation(self.is_thin(f, v)))
@@ -201,7 +207,7 @@ class _Product:
 
     def is_thin(self, f: Function, v: _Values) -> Bit:
         """Whether each unit of work takes all rows, and packs its own columns of b."""
-        if self.transpose_b:
+        if self.transpose_b or self.mm.lasting:
             return False
         few = f.both(f.less(v.m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, v.n))
         thin = f.both(self._pays(f, v), few)

@@ -22,3 +22,14 @@ class Arena:
 
 
 Place = External | Arena
+
+
+@dataclass(frozen=True)
+class Within:
+    """What belongs to some rows of a batch: a row takes `row` bytes of the memory at `base`."""
+
+    base: Place
+    row: Size
+
+
+Part = Place | Within

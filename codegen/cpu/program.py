@@ -16,27 +16,35 @@ The program adds
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tensorc.codegen.cpu import launch
 from tensorc.codegen.cpu.compile import Library, compile_text, load
-from tensorc.codegen.cpu.loops import ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
+from tensorc.codegen.cpu.loops import Batch, ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
 from tensorc.codegen.cpu.places import Arena, External, Place
+from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
-from tensorc.ir.dims import Size
+from tensorc.codegen.cpu.watch import Watch
+from tensorc.ir.dims import Size, symbol
 
 EXPORTS = ("run", "arena_bytes")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order."""
+    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order.
+
+    `source` is the kernel of the loop IR that it runs, alone or as one of its phases; equal kernels share code.  Its
+    units are cut into `chunks` for each thread, at most.
+    """
 
     kernel: str
     places: tuple[Place, ...]
     sizes: tuple[Size, ...]
+    source: str = ""
+    chunks: int = launch.CHUNKS_PER_THREAD
 
 
 Step = tuple[Launch, ...]
@@ -45,18 +53,25 @@ Step = tuple[Launch, ...]
 
 @dataclass(frozen=True)
 class Loop:
-    """A program that runs once for each step of a loop."""
+    """A program that runs once for each step of a loop.
+
+    `source` is the group of the plan that it is.  With a `batch`, threads share the rows of that; only where steps are
+    watched, each of them is for all rows.
+    """
 
     spec: LoopSpec
     body: ProgramSpec
+    source: str = ""
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Two programs, of which one runs."""
+    """Two programs, of which one runs.  `source` is the group of the plan that it is."""
 
     spec: ChoiceSpec
     bodies: tuple[ProgramSpec, ProgramSpec]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,20 @@ class Keep:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """Panels of an operand that lasts from one run of a program to the next: made before the first, read in each.
+
+    Attributes:
+        launch: makes them; the panels, of `bytes` bytes, are its last buffer, which is missing here.
+        source: the only other buffer that it looks at.
+    """
+
+    launch: Launch
+    source: External
+    bytes: Size
+
+
+@dataclass(frozen=True)
 class ProgramSpec:
     """What a program does.
 
@@ -102,6 +131,7 @@ class ProgramSpec:
         scratch: bytes behind the arena that one step or another needs for itself.
         keep: what the first steps depend on.
         changed: the external buffers that hold the numbers of changes of those variables that the program changes.
+        packed: panels that the caller makes ahead; each is one more external.
     """
 
     name: str
@@ -113,6 +143,7 @@ class ProgramSpec:
     scratch: tuple[Size, ...] = ()
     keep: Keep | None = None
     changed: tuple[int, ...] = ()
+    packed: tuple[Packed, ...] = ()
 
 
 class Loaded:
@@ -142,40 +173,57 @@ def load_program(text: str, spec: ProgramSpec, target: Target, imports: Mapping[
     return load_image(image, imports)
 
 
-def load_image(image: bytes, imports: Mapping[str, int]) -> Loaded:
-    """The program whose object image is `image`.  Raises InternalError if it is damaged."""
-    return Loaded(load(image, EXPORTS, imports))
+def load_image(image: bytes, imports: Mapping[str, int], exports: Sequence[str] = ()) -> Loaded:
+    """The program whose object image is `image`.
+
+    Args:
+        exports: what else the image defines that will be asked for.
+
+    Raises: InternalError if the image is damaged.
+    """
+    return Loaded(load(image, (*EXPORTS, *exports), imports))
 
 
-def emit_program(spec: ProgramSpec) -> str:
-    """The LLVM IR of `run` and `arena_bytes`, to stand in one module with the kernels."""
+def emit_program(spec: ProgramSpec, watch: Watch | None = None) -> str:
+    """The LLVM IR of `run` and `arena_bytes`, to stand in one module with the kernels.
+
+    Args:
+        watch: what watches its steps; None for a program as it is run.
+    """
     return "\n".join([
         launch.PLAN,
         "declare void @tc_run(ptr, ptr, ptr, ptr)",
         "",
-        *_function("run", spec, ""),
+        *_function("run", spec, watch, ""),
         *_arena_bytes(spec),
+        *(watch.definitions() if watch else ()),
         "",
     ])
 
 
-def _function(name: str, spec: ProgramSpec, linkage: str = "internal ") -> Iterator[str]:
+def _function(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str = "internal ") -> Iterator[str]:
     """The function `name(externals, sizes, arena)` that carries out a program, and all that it calls."""
     for i, step in enumerate(spec.steps):
         inner = f"{name}_step{i}"
-        if isinstance(step, Loop):
-            yield from _function(f"{inner}_body", step.body)
-            yield from emit_loop(inner, step.spec, f"{inner}_body", spec.sizes)
+        if isinstance(step, Loop) and step.batch is not None and not watch:
+            kernel = f"{inner}_rows"
+            inside = [each for launches in _launches(step.body) for each in launches]
+            yield from emit_row_loop(kernel, step.spec, inside, step.batch, spec.sizes)
+            whole = Launch(kernel, row_buffers(step.spec), tuple(map(symbol, spec.sizes)), step.source, chunks=1)
+            yield from _function(inner, replace(spec, steps=((whole,),), gate=None, keep=None, changed=()), None)
+        elif isinstance(step, Loop):
+            yield from _function(f"{inner}_body", step.body, watch)
+            yield from emit_loop(inner, step.spec, f"{inner}_body", step.batch, spec.sizes)
         elif isinstance(step, Choice):
             bodies = [f"{inner}_branch{k}" for k in (0, 1)]
             for body, branch in zip(bodies, step.bodies, strict=True):
-                yield from _function(body, branch)
+                yield from _function(body, branch, watch)
             yield from emit_choice(inner, step.spec, bodies, spec.sizes)
-    yield from _plan(name, spec)
+    yield from _plan(name, spec, watch)
     yield ""
     yield from _measure(name, _kernels(spec))
     yield ""
-    yield from _run(name, spec, linkage)
+    yield from _run(name, spec, watch, linkage)
     yield ""
 
 
@@ -184,10 +232,11 @@ def _launches(spec: ProgramSpec) -> list[Step]:
     return [step for step in spec.steps if isinstance(step, tuple)]
 
 
-def _segments(spec: ProgramSpec) -> list[tuple[int, int, int]]:
+def _segments(spec: ProgramSpec, watch: Watch | None) -> list[tuple[int, int, int]]:
     """What runs in one go: the first step, the number of its first launch, and how many launches there are.
 
-    A loop and a choice stand alone, as no launches; nothing runs across the gate, or beyond what may be left out.
+    A loop and a choice stand alone, as no launches; so does each step that is watched.  Nothing runs across the gate,
+    or beyond what may be left out.
     """
     bounds = {spec.gate.steps} if spec.gate is not None else set()
     if spec.keep is not None:
@@ -200,7 +249,7 @@ def _segments(spec: ProgramSpec) -> list[tuple[int, int, int]]:
             continue
         if not step:
             continue
-        if not found or not found[-1][2] or i in bounds:
+        if watch or not found or not found[-1][2] or i in bounds:
             found.append((i, number, 0))
         first, launch_number, count = found[-1]
         found[-1] = first, launch_number, count + len(step)
@@ -225,7 +274,7 @@ def _kernels(spec: ProgramSpec) -> dict[str, int]:
     return {kernel: number for number, kernel in enumerate(used)}
 
 
-def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
+def _plan(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
     """The launches and their words as constants, and a plan of each segment."""
     values = _values(spec)
     kernels = _kernels(spec)
@@ -234,8 +283,11 @@ def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
     words: list[int] = []
 
     for step in steps:
-        for position, each in enumerate(step):
-            launches.append(_launch(name, each, kernels[each.kernel], len(words), 0 if position else len(step)))
+        functions = watch.functions(step) if watch else [each.kernel for each in step]
+        chunks = min((each.chunks for each in step), default=0)
+        for position, (each, function) in enumerate(zip(step, functions, strict=True)):
+            launches.append(_launch(name, each, function, kernels[each.kernel], len(words),
+                                    0 if position else len(step), chunks))
             words += [_word(place, values) for place in each.places]
             words += [values[size] for size in each.sizes]
 
@@ -244,17 +296,18 @@ def _plan(name: str, spec: ProgramSpec) -> Iterator[str]:
 
     yield _constant(f"{name}_words", "i32", [f"i32 {word}" for word in words])
     yield _constant(f"{name}_launches", "%Launch", launches)
-    for i, (_, start, count) in enumerate(_segments(spec)):
+    for i, (_, start, count) in enumerate(_segments(spec, watch)):
         if count:
             at = f"ptr getelementptr (%Launch, ptr @{name}_launches, i64 {start})"
             fields = f"{at}, i64 {count}, ptr @{name}_measure, i64 {most_parts}, i64 {most_words}"
             yield f"@{name}_plan{i} = internal constant %Plan {{ {fields} }}"
 
 
-def _launch(name: str, each: Launch, kernel: int, first_word: int, launches_of_step: int) -> str:
+def _launch(name: str, each: Launch, function: str, kernel: int, first_word: int, launches_of_step: int,
+            chunks: int) -> str:
     words = f"ptr getelementptr (i32, ptr @{name}_words, i64 {first_word})"
-    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}"
-    return f"%Launch {{ ptr @{each.kernel}, {words}, {numbers} }}"
+    numbers = f"i32 {kernel}, i32 {len(each.places)}, i32 {len(each.sizes)}, i32 {launches_of_step}, i64 {chunks}"
+    return f"%Launch {{ ptr @{function}, {words}, {numbers} }}"
 
 
 def _measure(name: str, kernels: Mapping[str, int]) -> Iterator[str]:
@@ -293,7 +346,7 @@ def _constant(name: str, kind: str, items: list[str]) -> str:
     return f"@{name} = internal constant [{len(items)} x {kind}] [\n  {body}\n]"
 
 
-def _run(name: str, spec: ProgramSpec, linkage: str) -> Iterator[str]:
+def _run(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str) -> Iterator[str]:
     """Computes the table of values and goes through the segments."""
     values = _values(spec)
     yield f"define {linkage}void @{name}(ptr %externals, ptr %sizes, ptr %arena) {{"
@@ -310,12 +363,20 @@ def _run(name: str, spec: ProgramSpec, linkage: str) -> Iterator[str]:
         lines.append(f"  store i64 {value}, ptr %value{index}, align 8")
 
     yield from lines
+    inside = _steps(name, spec, watch)
+    yield from watch.around(spec, None, inside) if watch else inside
+    yield "  ret void"
+    yield "}"
+
+
+def _steps(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
+    """Calls of the segments, in order."""
     waiting = spec.gate
     seldom = spec.keep.steps if spec.keep is not None else 0
     if seldom:
         yield "  br i1 %kept.same, label %kept.used, label %kept.made"
         yield "kept.made:"
-    for i, (step, _, count) in enumerate(_segments(spec)):
+    for i, (step, _, count) in enumerate(_segments(spec, watch)):
         if seldom and step >= seldom:
             yield from ("  br label %kept.used", "kept.used:")
             seldom = 0
@@ -323,15 +384,14 @@ def _run(name: str, spec: ProgramSpec, linkage: str) -> Iterator[str]:
             yield from _gate(waiting)
             waiting = None
         if count:
-            yield f"  call void @tc_run(ptr @{name}_plan{i}, ptr %externals, ptr %values, ptr %arena)"
+            call = f"  call void @tc_run(ptr @{name}_plan{i}, ptr %externals, ptr %values, ptr %arena)"
         else:
-            yield f"  call void @{name}_step{step}(ptr %externals, ptr %sizes, ptr %arena)"
+            call = f"  call void @{name}_step{step}(ptr %externals, ptr %sizes, ptr %arena)"
+        yield from watch.around(spec, spec.steps[step], [call]) if watch else [call]
     yield from _settle(spec)
     if spec.gate is not None:
         yield "  br label %closed"
         yield "closed:"
-    yield "  ret void"
-    yield "}"
 
 
 def _external(index: int, name: str) -> Iterator[str]:

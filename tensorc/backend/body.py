@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,20 +59,27 @@ def drawn_ahead(results: Sequence[Node], keys: Iterable[Node], length: Size) -> 
     return replace_nodes(results, rows), ahead
 
 
-def captured(results: Sequence[Node], varying: Iterable[Node]) -> tuple[list[Node], Pairs]:
+def depending(results: Sequence[Node], varying: Iterable[Node]) -> set[Node]:
+    """What of the results differs from step to step: nodes that stand for such values, and what is computed of them."""
+    inside = set(varying)
+    for node in postorder(results):
+        if not inside.isdisjoint(node.args):
+            inside.add(node)
+    return inside
+
+
+def captured(results: Sequence[Node], inside: Set[Node]) -> tuple[list[Node], Pairs]:
     """Results in which each value that comes from outside is a node that stands for it, with that value.
 
     Numbers, and what is made of numbers and sizes alone, stay where they are.
     """
-    inside = set(varying)
-    outside: set[Node] = set()
-    for node in postorder(results):
-        if not inside.isdisjoint(node.args):
-            inside.add(node)
-        elif node not in inside and (_is_given(node) or not outside.isdisjoint(node.args)):
-            outside.add(node)
-    used = [a for n in postorder(results) if n in inside for a in n.args] + list(results)
-    found = {n: stand_in(n.type, "taken") for n in dict.fromkeys(used) if n in outside}
+    order = postorder(results)
+    given: set[Node] = set()
+    for node in order:
+        if _is_given(node) or not given.isdisjoint(node.args):
+            given.add(node)
+    used = [a for n in order if n in inside for a in n.args] + list(results)
+    found = {n: stand_in(n.type, "taken") for n in dict.fromkeys(used) if n in given and n not in inside}
     return replace_nodes(results, found), [(inner, n) for n, inner in found.items()]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.errors import ArgumentError
 
 FLOATS = ("float16", "float32", "float64")
@@ -140,7 +141,7 @@ def read_config(path: Path) -> None:
 
 def config_path() -> Path:
     """Where keras.json is looked for."""
-    home = os.environ.get("KERAS_HOME") or os.path.join("~", ".keras")
+    home = settings.KERAS_HOME.text or os.path.join("~", ".keras")
     return Path(os.path.expanduser(home)) / "keras.json"
 
 

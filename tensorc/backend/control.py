@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from tensorc import ops
@@ -36,7 +36,7 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Tensor
     values = [e if t is None else t.value for e, t in zip((then_expression, else_expression), traced, strict=True)]
     then, other = promoted(values)
     if not test.shape and any(traced):
-        made = [n for t in traced if t for n in t.made if n.op.name != "parameter"]
+        made = {n for t in traced if t for n in t.made if n.op.name != "parameter"}
         return Tensor(_one_of(test, (then, other), made))
     rank = max(len(then.shape), len(other.shape))
     if len(test.shape) > rank:
@@ -47,7 +47,7 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Tensor
     return Tensor(_selected(test, then, other))
 
 
-def _one_of(test: Node, branches: Sequence[Node], made: Sequence[Node]) -> Node:
+def _one_of(test: Node, branches: Sequence[Node], made: Set[Node]) -> Node:
     """The value of one of two branches; what their functions made is computed only where it is needed.
 
     Random streams and variables that they began are given from outside, as all parameters are.

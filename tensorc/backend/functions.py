@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensorc.backend.leaves import Placeholder, Variable, cells, defaults, parameter, streams
-from tensorc.backend.provenance import provenance, public
+from tensorc.backend.provenance import origin_here, provenance, public
 from tensorc.backend.sparse import SparseTensor, dense_node
 from tensorc.backend.sparse_leaves import SparseLeaf, SparseVariable
 from tensorc.backend.sparse_leaves import cells as sparse_cells
 from tensorc.backend.tensor import Tensor, tensor
 from tensorc.backend.updates import Update, as_updates, settle, updates_behind, values_after
 from tensorc.errors import ArgumentError
-from tensorc.ir.graph import postorder
-from tensorc.ir.node import Node
+from tensorc.ir.graph import Graph, carrying, postorder
+from tensorc.ir.node import Node, watching
+
+if TYPE_CHECKING:
+    from tensorc.runtime.profile import Profile
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +53,7 @@ class Function:
             cells={n: cells[n] for n in graph.leaves if n in cells},
             streams={n: streams[n] for n in graph.leaves if n in streams},
             defaults={n: defaults[n] for n in graph.leaves if n in defaults},
-            provenance=graph.provenance, passes=passes,
+            provenance=graph.provenance, passes=passes, where=origin_here("K.function", ()).location,
         )
 
     def __call__(self, inputs: Any = ()) -> Any:
@@ -74,10 +77,37 @@ class Function:
         now = {cell: cell.value for cell, _ in self._kept}
         return [*given, *(getattr(now[cell], part) for cell, part in self._kept)]
 
+    def profile(self, inputs: Any = (), seconds: float = 0.25) -> Profile:
+        """Where the time of a call with these inputs goes, kernel by kernel: print it, or read its `rows`.
+
+        It runs on copies of variables and random streams, which are left as they are.
+
+        Args:
+            inputs: as for a call.
+            seconds: how long to measure, at least.
+
+        Raises: what a call raises.
+        """
+        wrapped = isinstance(inputs, (list, tuple)) and (not self._one_in or len(inputs) == 1)
+        values = inputs if wrapped else [inputs]
+        if len(values) != len(self.inputs):
+            raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
+        return self.compiled.profile(self._arrays(values) if self._sparse else values, seconds)
+
     @property
-    def ir(self) -> str:
-        """The graph's text, before any pass."""
+    def graph(self) -> Graph:
+        """The graph as it was built, before any pass."""
+        return self.compiled.graph
+
+    @property
+    def ir(self) -> Graph:
+        """The graph after all passes; it prints as text."""
         return self.compiled.ir
+
+    @property
+    def kernels(self) -> tuple[Any, ...]:
+        """The kernels in the loop language, in the order they run; they print as text, one by one or all together."""
+        return self.compiled.kernels
 
     def __repr__(self) -> str:
         return f"<Function {self.name}: {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
@@ -94,9 +124,10 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
             for are added.  Outputs see the variables as they were before the call, except for reads made in
             `K.control_dependencies` and outputs that Keras flags `_is_metric`.
         name: what dumps call it.
-        passes: the compiler's pipeline, in place of the default one.
+        passes: what joins the compiler's passes: a rewrite, a graph pass, the name of one that is registered or
+            installed, or a list of such; or a whole Pipeline in place of the default one.
 
-    Raises: ArgumentError for an unknown keyword, a placeholder that is missing among the inputs, or two
+    Raises: ArgumentError for an unknown keyword or pass, a placeholder that is missing among the inputs, or two
         different plain updates of one variable.
     """
     unknown = sorted(kwargs.keys() - set(OPTIONS))
@@ -122,7 +153,10 @@ class _Settled:
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], updates: Sequence[Tensor]) -> None:
         running = updates_behind((*updates, *outputs))
         self.provenance = provenance((*inputs, *outputs, *updates, *running))
+        with watching(rebuilt=carrying(self.provenance)):
+            self._settle(inputs, outputs, running)
 
+    def _settle(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], running: Sequence[Update]) -> None:
         leaves = [(x, n) for x in inputs for n in _leaves(x)]
         overrides = {n: parameter(x.name, "input", n.type) for x, n in leaves
                      if not isinstance(x, Placeholder | SparseLeaf)}
@@ -130,25 +164,19 @@ class _Settled:
 
         new, behind = values_after(running)
         before = [behind[x] if isinstance(x, Update) else dense_node(x) for x in outputs]
-        settled = settle([*before, *new.values()], overrides, self._carry)
+        settled = settle([*before, *new.values()], overrides)
         self.outputs = settled[:len(outputs)]
         self.updates = list(zip(new, settled[len(outputs):], strict=True))
 
         final = {**overrides, **dict(self.updates)}
         for i, x in enumerate(outputs):
             if getattr(x, "_is_metric", False):
-                self.outputs[i], = settle([before[i]], final, self._carry)
+                self.outputs[i], = settle([before[i]], final)
 
         roots = [*self.outputs, *(n for _, n in self.updates), *(v for v, _ in self.updates)]
         self.leaves = [n for n in postorder(roots) if n.op.name == "parameter"]
         self.kept = [n for n in self.leaves if n in sparse_cells and n not in self.inputs]
         self.inputs += self.kept
-
-    def _carry(self, old: Node, new: Node) -> None:
-        """A node that was rebuilt comes from the lines of the one before."""
-        lines = self.provenance.get(new, ())
-        self.provenance[new] = (*lines, *(x for x in self.provenance.get(old, ()) if x not in lines))
-
 
 def _listed(given: Any) -> tuple[bool, list[Any]]:
     """(whether it was a single value, the list)."""

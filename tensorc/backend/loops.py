@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorc import ops
 from tensorc.backend import phase
-from tensorc.backend.body import captured, drawn_ahead, handles, stand_in, trace
+from tensorc.backend.body import captured, depending, drawn_ahead, handles, stand_in, trace
 from tensorc.backend.convert import as_node, cast_node, parse_dtype, promoted, stacked
 from tensorc.backend.handle import shown
 from tensorc.backend.indexing import index
@@ -92,7 +92,7 @@ def map_fn(fn: Callable[..., Any], elems: Any, name: str | None = None, dtype: A
     if dtype is not None:
         results = [cast_node(r, parse_dtype(dtype)) for r in results]
     results, drawn = drawn_ahead(results, traced.keys, length)
-    results, taken = captured(results, [*inner, *(row for row, _ in drawn)])
+    results, taken = captured(results, depending(results, [*inner, *(row for row, _ in drawn)]))
     made = loop([*zip(inner, rows, strict=True), *drawn], [], taken, results, length=length)
     return handles(made) if several else Tensor(made[0])
 
@@ -120,7 +120,7 @@ def _folded(fn: Callable[..., Any], rows: Node, initial: Node, reverse: bool) ->
     row, state = stand_in(rows.type.with_shape(rows.shape[1:]), "row"), stand_in(initial.type, "sum")
     traced = trace(fn, Tensor(state), Tensor(row))
     results, drawn = drawn_ahead([_kept_type(as_node(traced.value), state, "the value so far")], traced.keys, length)
-    results, taken = captured(results, [row, state, *(row for row, _ in drawn)])
+    results, taken = captured(results, depending(results, [row, state, *(row for row, _ in drawn)]))
     return loop([(row, rows), *drawn], [(state, initial)], taken, results, length=length, reverse=reverse)[0]
 
 
@@ -168,7 +168,7 @@ def _looped(step: _Step, rows: Node, mask: Node | None, initial: Sequence[Node])
     results, drawn = drawn_ahead([output, *new, output], step.keys, length)
     varying += drawn
     inner = [before, *states]
-    results, taken = captured(results, [*inner, *(v for v, _ in varying)])
+    results, taken = captured(results, depending(results, [*inner, *(v for v, _ in varying)]))
     zeros = filled(as_node(0, output.dtype), output.shape)
     made = loop(varying, list(zip(inner, [zeros, *initial], strict=True)), taken, results, length=length)
     return made[0], made[-1], made[1:-1]

@@ -32,7 +32,8 @@ LIBRARY = "keras."      # between us and the user: its lines are not the user's
 class Origin:
     """The K call behind a handle: its name, the user's line, the handles it took, the nodes made in it.
 
-    `derived` pairs nodes with the earlier ones that they were derived from, whose lines they share.
+    `derived` pairs nodes with the earlier ones that they were derived from, by differentiation or on other operands;
+    they share their lines.
     """
 
     call: str
@@ -58,6 +59,10 @@ class _Call:
     def saw(self, node: Node) -> None:
         if _thread.call is self:
             self.nodes[node] = None
+
+    def rebuilt(self, old: Node, new: Node) -> None:
+        if _thread.call is self:
+            self.derived.append((new, old))
 
 
 class _Thread(threading.local):
@@ -92,7 +97,7 @@ def public(name: str, old: Mapping[str, str] | None = None) -> Callable[[Callabl
             call = _Call()
             _thread.call = call
             try:
-                with watching(call.saw):
+                with watching(call.saw, call.rebuilt):
                     result = function(*args, **kwargs)
             except (ShapeError, DTypeError, ArgumentError) as error:
                 raise complain(error, name, function, args, kwargs, frame) from None

@@ -141,20 +141,18 @@ def values_after(updates: Sequence[Update]) -> tuple[dict[Node, Node], dict[Upda
     return current, behind
 
 
-def settle(roots: Sequence[Node], new: Mapping[Node, Node] | None = None,
-           made: Callable[[Node, Node], None] | None = None) -> list[Node]:
+def settle(roots: Sequence[Node], new: Mapping[Node, Node] | None = None) -> list[Node]:
     """Roots in which the leaves that stand for later reads are replaced by the values they stand for.
 
     Args:
         new: further replacements.
-        made: hears of every node rebuilt, as in `replace_nodes`.
     """
     replacements = dict(new or {})
     for leaf in [n for n in postorder(roots) if n in reads and n not in replacements]:
         variable, updates = reads[leaf]
         value = values_after(scope.closure(updates))[0][variable]
-        replacements[leaf], = settle([value], made=made)
-    return replace_nodes(roots, replacements, made=made) if replacements else list(roots)
+        replacements[leaf], = settle([value])
+    return replace_nodes(roots, replacements) if replacements else list(roots)
 
 
 def _variable(x: Any) -> Variable:

@@ -14,8 +14,8 @@ from tensorc.errors import IRError, ShapeError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, collecting, solve
 from tensorc.ir.dims import Dim, Size
-from tensorc.ir.graph import Graph, Location, Provenance, describe, nested, postorder
-from tensorc.ir.node import OPS, Node, make, rebuild
+from tensorc.ir.graph import Graph, Location, Provenance, carrying, describe, nested, postorder
+from tensorc.ir.node import OPS, Node, make, rebuild, watching
 
 LARGE = 64
 """Elements above which a constant is a parameter."""
@@ -49,9 +49,15 @@ def close(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: S
     """
     if len(set(inputs)) < len(inputs):
         raise IRError(f"{name}: an input is given twice")
-    roots = [*outputs, *(v for v, _ in updates), *(new for _, new in updates)]
     lines = dict(provenance or {})
-    solved = dict(given or {})
+    with watching(rebuilt=carrying(lines)):
+        return _closed(name, inputs, outputs, updates, lines, dict(given or {}))
+
+
+def _closed(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]],
+            lines: dict[Node, tuple[Location, ...]], solved: dict[str, Size]) -> Closed:
+    """As `close`; `lines` grow while nodes are rebuilt."""
+    roots = [*outputs, *(v for v, _ in updates), *(new for _, new in updates)]
     roots = _substituted(roots, solved, lines)
     found: list[Assumption] = []
     while pairs := list(_undecided(roots, lines)):
@@ -76,6 +82,9 @@ def close(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: S
     origin = dict(zip(fed, inputs, strict=True))
     short = _short_names(leaves)
     params = _parameters(leaves, set(fed).difference(roots[len(outputs):len(outputs) + len(updates)]), short)
+    moved = carrying(lines)
+    for leaf, param in zip(leaves, params, strict=True):
+        moved(leaf, param)
     final = _replaced(roots, dict(zip(leaves, params, strict=True)), short, lines)
     n, u = len(outputs), len(updates)
     graph = Graph(name, tuple(params), tuple(final[:n]), tuple(zip(final[n:n + u], final[n + u:], strict=True)),
@@ -102,14 +111,13 @@ def _undecided(roots: Iterable[Node], lines: Provenance) -> Iterable[tuple[Size,
             yield a, b, (f"{at[0].call or node.op.name} at {at[0]}" if at else node.op.name)
 
 
-def _substituted(roots: Sequence[Node], sizes: Mapping[str, Size],
-                 lines: dict[Node, tuple[Location, ...]]) -> list[Node]:
+def _substituted(roots: Sequence[Node], sizes: Mapping[str, Size], lines: Provenance) -> list[Node]:
     return _replaced(roots, {}, sizes, lines) if sizes else list(roots)
 
 
 def _replaced(roots: Sequence[Node], new: Mapping[Node, Node], sizes: Mapping[str, Size],
-              lines: dict[Node, tuple[Location, ...]]) -> list[Node]:
-    """Roots rebuilt with nodes and sizes replaced; the user's lines move along."""
+              lines: Provenance) -> list[Node]:
+    """Roots rebuilt with nodes and sizes replaced.  Raises ShapeError with the user's line."""
     done = dict(new)
     for node in postorder(roots):
         if node not in done:
@@ -117,8 +125,6 @@ def _replaced(roots: Sequence[Node], new: Mapping[Node, Node], sizes: Mapping[st
                 done[node] = rebuild(node, [done[a] for a in node.args], sizes)
             except (TensorcError, dims.Incompatible) as error:
                 raise ShapeError(f"{error}\n{describe(node, lines)}") from None
-        if done[node] is not node and node in lines:
-            lines[done[node]] = tuple(dict.fromkeys((*lines.get(done[node], ()), *lines[node])))
     return [done[r] for r in roots]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorc.errors import IRError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption
-from tensorc.ir.node import Nested, Node, make, rebuild, symbols_of
+from tensorc.ir.node import Nested, Node, rebuild, symbols_of, watching
 
 if TYPE_CHECKING:
     from tensorc.ir.kernels import Plan
@@ -78,13 +78,9 @@ class Graph(Nested):
         if self.symbols.isdisjoint(sizes):
             return self
         lines = dict(self.provenance)
-
-        def made(old: Node, new: Node) -> None:
-            if old in lines:
-                lines[new] = lines[old]
-
-        params = {p: rebuild(p, (), sizes) for p in self.params}
-        roots = replace_nodes(self.roots, params, sizes, made)
+        with watching(rebuilt=carrying(lines)):
+            params = {p: rebuild(p, (), sizes) for p in self.params}
+            roots = replace_nodes(self.roots, params, sizes)
         updates = tuple((params[v], new) for v, new in self.updates)
         return replace(self, params=tuple(params.values()), updates=updates).with_roots(roots, lines)
 
@@ -98,22 +94,30 @@ def nested(node: Node) -> list[Graph]:
     return [value for value in node.attrs.values() if isinstance(value, Graph)]
 
 
+def carrying(lines: dict[Node, tuple[Location, ...]]) -> Callable[[Node, Node], None]:
+    """What hands on the user's lines to nodes as they are rebuilt, in `watching`."""
+    def rebuilt(old: Node, new: Node) -> None:
+        if old in lines:
+            lines[new] = tuple(dict.fromkeys((*lines.get(new, ()), *lines[old])))
+    return rebuilt
+
+
 def with_bodies(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
-    """The graph with the graphs that its operations run changed."""
+    """The graph with the graphs that its operations run changed; `change` sees them with the user's lines."""
     if not any(map(nested, graph.nodes)):
         return graph
     changed: dict[Graph, Graph] = {}
     done: dict[Node, Node] = {}
     lines = dict(graph.provenance)
     for node in graph.nodes:
-        new = rebuild(node, [done[a] for a in node.args])
         inner = {k: v for k, v in node.attrs.items() if isinstance(v, Graph)}
-        if inner:
-            for body in inner.values():
-                if body not in changed:
-                    changed[body] = change(body)
-            new = make(node.op, *new.args, **{**new.attrs, **{k: changed[v] for k, v in inner.items()}})
-        done[node] = new
+        for body in inner.values():
+            if body not in changed:
+                after = change(replace(body, provenance=lines))
+                lines = {**after.provenance, **lines}
+                changed[body] = replace(after, provenance={})
+        other: dict[str, Any] = {k: changed[v] for k, v in inner.items()}
+        new = done[node] = rebuild(node, [done[a] for a in node.args], **other)
         if node in lines:
             lines.setdefault(new, lines[node])
     return graph.with_roots([done[r] for r in graph.roots], lines)
@@ -146,24 +150,23 @@ def users(roots: Iterable[Node]) -> dict[Node, list[Node]]:
 
 
 def replace_nodes(roots: Iterable[Node], new: Mapping[Node, Node],
-                  sizes: Mapping[str, dims.Size] | None = None,
-                  made: Callable[[Node, Node], None] | None = None) -> list[Node]:
-    """Roots with nodes replaced throughout (the replacements are taken as they are), and sizes substituted.
-
-    `made(old, new)` hears of every node rebuilt.
-    """
+                  sizes: Mapping[str, dims.Size] | None = None) -> list[Node]:
+    """Roots with nodes replaced throughout (the replacements are taken as they are), and sizes substituted."""
     roots = tuple(roots)
     done: dict[Node, Node] = dict(new)
     for node in postorder(roots):
         if node not in done:
             done[node] = rebuild(node, [done[a] for a in node.args], sizes)
-            if made and done[node] is not node:
-                made(node, done[node])
     return [done[r] for r in roots]
 
 
-def verify(graph: Graph) -> Graph:
-    """The graph itself, if it is valid.  Raises IRError naming the node, its operands and the user's line."""
+def verify(graph: Graph, lines: Provenance | None = None) -> Graph:
+    """The graph itself, if it is valid.  Raises IRError naming the node, its operands and the user's line.
+
+    Args:
+        lines: those of the graph around, which has them for the nodes of bodies, too.
+    """
+    lines = graph.provenance if lines is None else lines
     known = set(graph.params)
     names = [p.name for p in graph.params]
     if len(set(names)) < len(names):
@@ -174,17 +177,17 @@ def verify(graph: Graph) -> Graph:
         try:
             inferred = node.op.infer(*(a.type for a in node.args), **node.attrs)
         except TensorcError as error:
-            raise IRError(f"{graph.name}: {error}\n{describe(node, graph.provenance)}") from None
+            raise IRError(f"{graph.name}: {error}\n{describe(node, lines)}") from None
         if inferred != node.type:
-            raise IRError(f"{graph.name}: the type should be {inferred}\n{describe(node, graph.provenance)}")
+            raise IRError(f"{graph.name}: the type should be {inferred}\n{describe(node, lines)}")
         for inner in nested(node):
-            verify(inner)
+            verify(inner, lines)
     for variable, new in graph.updates:
         if variable not in known or variable.role != "variable":
             raise IRError(f"{graph.name}: update of {variable!r}, which is no variable of this graph")
         if variable.type != new.type:
             raise IRError(f"{graph.name}: variable {variable.name} is {variable.type}, its new value {new.type}"
-                          f"\n{describe(new, graph.provenance)}")
+                          f"\n{describe(new, lines)}")
     updated = [variable.name for variable, _ in graph.updates]
     if len(set(updated)) < len(updated):
         raise IRError(f"{graph.name}: {max(updated, key=updated.count)} is updated twice")

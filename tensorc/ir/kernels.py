@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.node import Node
 
-if TYPE_CHECKING:
-    from tensorc.ir.graph import Graph
+ROWS = "rows__"
+"""The size that stands, in the body of a loop that runs for some rows of a batch at a time, for how many these are."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Group:
     writes: tuple[Place, ...] = ()  # of outputs
     bodies: tuple[Graph, ...] = ()  # the graphs that a loop or a choice runs, with plans of their own
     keeps: bool = False
+    batch: Size | None = None       # the rows that threads share in a loop, whose body is for ROWS of them
 
     @property
     def nodes(self) -> list[Node]:
@@ -76,6 +77,10 @@ class Plan:
     kept: tuple[Node, ...] = ()
     watched: tuple[Node, ...] = ()
 
+    def is_once(self, group: Group) -> bool:
+        """Whether a group runs only after a variable has changed."""
+        return any(group in step for step in self.steps[:self.once])
+
     @property
     def keeps(self) -> bool:
         """Whether anything may be kept from call to call."""
@@ -84,6 +89,23 @@ class Plan:
     @property
     def groups(self) -> tuple[Group, ...]:
         return tuple(g for step in self.steps for g in step)
+
+
+def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+    """The groups of a planned graph, and after each those of the bodies that it runs.
+
+    With every group comes its name in the program, and the graph that it is of.
+    """
+    for group in graph.plan.groups if graph.plan else ():
+        name = prefix + group.name
+        yield name, group, graph
+        for i, body in enumerate(group.bodies):
+            yield from named_groups(body, prefix_of_body(name, i))
+
+
+def prefix_of_body(group: str, number: int) -> str:
+    """What the names of the kernels begin with that are of a loop's body, or of a branch of a choice."""
+    return f"{group}_{number}_" if number else f"{group}_"
 
 
 def memory_of(node: Node) -> Node:

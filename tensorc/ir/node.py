@@ -197,7 +197,6 @@ Attr = Union[  # noqa: UP007
 
 _interned: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
-_watch = threading.local()
 
 
 def make(op: Op, *args: Node, **attrs: Attr) -> Node:
@@ -217,20 +216,35 @@ def make(op: Op, *args: Node, **attrs: Attr) -> Node:
             object.__setattr__(node, slot, value)
         with _lock:
             node = _interned.setdefault(key, node)
-    for callback in getattr(_watch, "callbacks", ()):
-        callback(node)
+    for made in _watch.made:
+        made(node)
     return node
 
 
+class _Watch(threading.local):
+    """Who sees what a thread makes, the innermost first."""
+
+    made: tuple[Callable[[Node], None], ...] = ()
+    rebuilt: tuple[Callable[[Node, Node], None], ...] = ()
+
+
+_watch = _Watch()
+
+
 @contextmanager
-def watching(callback: Callable[[Node], None]) -> Iterator[None]:
-    """Within the block, `callback` sees every node asked for in this thread, also those that existed before."""
-    previous = getattr(_watch, "callbacks", ())
-    _watch.callbacks = (*previous, callback)
+def watching(made: Callable[[Node], None] | None = None,
+             rebuilt: Callable[[Node, Node], None] | None = None) -> Iterator[None]:
+    """Within the block, `made` sees every node asked for in this thread, also those that existed before.
+
+    `rebuilt(old, new)` sees every node that stands for an old one: the same operation on other operands or sizes.
+    """
+    before = _watch.made, _watch.rebuilt
+    _watch.made = (made, *_watch.made) if made else _watch.made
+    _watch.rebuilt = (rebuilt, *_watch.rebuilt) if rebuilt else _watch.rebuilt
     try:
         yield
     finally:
-        _watch.callbacks = previous
+        _watch.made, _watch.rebuilt = before
 
 
 def constant(value: object, dtype: DType | None = None) -> Node:
@@ -240,12 +254,26 @@ def constant(value: object, dtype: DType | None = None) -> Node:
     return make(OPS["constant"], value=array)
 
 
-def rebuild(node: Node, args: Sequence[Node], sizes: Mapping[str, Size] | None = None) -> Node:
-    """The same operation on other operands, sizes in its attributes replaced; `node` itself where nothing changed."""
+def rebuild(node: Node, args: Sequence[Node], sizes: Mapping[str, Size] | None = None, **changed: Attr) -> Node:
+    """The same operation on other operands, sizes in its attributes replaced; `node` itself where nothing changed.
+
+    Args:
+        changed: attributes with other values, such as the body of a loop.
+    """
     attrs = {k: _resized(v, sizes) for k, v in node.attrs.items()} if sizes else node.attrs
+    if changed:
+        attrs = {**attrs, **changed}
     if tuple(args) == node.args and all(attrs[k] is node.attrs[k] for k in attrs):
         return node
-    return make(node.op, *args, **attrs)
+    new = make(node.op, *args, **attrs)
+    tell_rebuilt(node, new)
+    return new
+
+
+def tell_rebuilt(old: Node, new: Node) -> None:
+    """Tells all who are watching that a node stands for an old one now, as one that `rebuild` makes does."""
+    for rebuilt in _watch.rebuilt:
+        rebuilt(old, new)
 
 
 def symbols_of(node: Node) -> frozenset[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from tensorc.ir.dims import Dim
 from tensorc.ir.graph import Graph, Location, nested
+from tensorc.ir.kernels import named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.types import DType, TensorType
 
@@ -29,14 +30,24 @@ def dump(graph: Graph, *, names: bool = True, lines: bool = True, notes: Mapping
         lines: whether the user's lines stand beside the nodes.
         notes: what else is to stand beside nodes.
     """
-    bodies = {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
-    blocks = [_block(inner, f"body {name}", labels(inner), bodies, lines, notes) for inner, name in bodies.items()]
+    inside, places = bodies(graph), placings(graph)
     label = labels(graph) if names else labels(graph) | {p: f"p{i}" for i, p in enumerate(graph.params)}
-    return "".join([*blocks, _block(graph, f"graph {graph.name if names else 'g'}", label, bodies, lines, notes)])
+    blocks = [(inner, f"body {name}", labels(inner)) for inner, name in inside.items()]
+    blocks.append((graph, f"graph {graph.name if names else 'g'}", label))
+
+    def note(node: Node) -> str:
+        where = comment(graph.provenance.get(node, ())) if lines else ""
+        return "; ".join(filter(None, (where, (notes or {}).get(node, ""))))
+
+    return "".join(_block(g, title, names, inside, places.get(g, {}), note) for g, title, names in blocks)
+
+
+def bodies(graph: Graph) -> dict[Graph, str]:
+    """The graphs that its operations run, each once and after those that it runs itself, and what text calls them."""
+    return {inner: f"body{i}" for i, inner in enumerate(_bodies(graph))}
 
 
 def _bodies(graph: Graph) -> list[Graph]:
-    """The graphs that its operations run, each once and after those that it runs itself."""
     found: dict[Graph, None] = {}
     for node in graph.nodes:
         for inner in nested(node):
@@ -44,21 +55,17 @@ def _bodies(graph: Graph) -> list[Graph]:
     return list(found)
 
 
-def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Graph, str], lines: bool,
-           notes: Mapping[Node, str] | None) -> str:
+def _block(graph: Graph, title: str, label: Mapping[Node, str], bodies: Mapping[Graph, str],
+           places: Mapping[Node, str], note: Callable[[Node], str]) -> str:
     """One graph's lines."""
     inputs = [f"{label[p]}: {p.type}" for p in graph.params if p.role == "input"]
     others = [f"{label[p]}: {p.role} {p.type}" for p in graph.params if p.role != "input"]
     head = ", ".join(inputs) + ("; " + ", ".join(others) if others else "")
     body = [(f"{title}({head})", "")]
-    where = _placing(graph)
     for node in graph.nodes:
-        if node.op.name == "parameter" or inline(node):
-            continue
-        text = application(node, lambda n: operand(n, label), bodies)
-        body.append((f"  {label[node]}: {node.type} = {text}{where(node)}",
-                     "; ".join(filter(None, (comment(graph.provenance.get(node, ())) if lines else "",
-                                             (notes or {}).get(node, ""))))))
+        if not unnamed(node):
+            place = f"  @ {places[node]}" if node in places else ""
+            body.append((f"  {statement(node, label, bodies)}{place}", note(node)))
     updates = ", ".join(f"{label[v]} := {operand(new, label)}" for v, new in graph.updates)
     returned = ", ".join(operand(o, label) for o in graph.outputs)
     body.append((f"  return {returned}".rstrip() + (f" ; {updates}" if updates else ""), ""))
@@ -69,23 +76,36 @@ def _block(graph: Graph, title: str, label: dict[Node, str], bodies: Mapping[Gra
 def labels(graph: Graph) -> dict[Node, str]:
     """The name of every node in the graph's text: parameters have their own, results are numbered."""
     named = {p: p.name for p in graph.params}
-    numbered = (n for n in graph.nodes if n.op.name != "parameter" and not inline(n))
+    numbered = (n for n in graph.nodes if not unnamed(n))
     return named | {n: f"%{i}" for i, n in enumerate(numbered)}
 
 
-def _placing(graph: Graph) -> Callable[[Node], str]:
-    """What the plan says of a node: the kernels that compute it, and where it is kept."""
-    notes: dict[Node, list[str]] = {}
-    for number, step in enumerate(graph.plan.steps if graph.plan else ()):
-        assert graph.plan is not None
-        for group in step:
-            remark = " once" if number < graph.plan.once else ""
-            for node in group.nodes:
-                keeps = " keeps panels" if group.keeps and node.op.kernel else ""
-                notes.setdefault(node, []).append(group.name + remark + keeps)
-            for node, place in zip(group.outputs, group.writes, strict=False):
-                notes.setdefault(node, []).append(f"→ {place}")
-    return lambda node: "  @ " + " ".join(notes[node]) if node in notes else ""
+def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]) -> str:
+    """A node's line: its name, its type, the operation."""
+    return f"{label[node]}: {node.type} = {application(node, lambda n: operand(n, label), bodies)}"
+
+
+def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
+    """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
+    found: dict[Graph, dict[Node, list[str]]] = {}
+    unplanned: dict[int, Graph] = {id(graph): graph}
+    for name, group, inside in named_groups(graph):
+        notes = found.setdefault(unplanned[id(inside)], {})
+        assert inside.plan is not None
+        when = " once" if inside.plan.is_once(group) else ""
+        for node in group.nodes:
+            keeps = " keeps panels" if group.keeps and node.op.kernel else ""
+            notes.setdefault(node, []).append(f"{name}{when}{keeps}")
+        for node, place in zip(group.outputs, group.writes, strict=False):
+            notes.setdefault(node, []).append(f"→ {place}")
+        if group.bodies:
+            unplanned |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
+    return {inside: {node: " ".join(told) for node, told in notes.items()} for inside, notes in found.items()}
+
+
+def unnamed(node: Node) -> bool:
+    """Has the node no line of its own: a parameter, or a scalar constant."""
+    return node.op.name == "parameter" or inline(node)
 
 
 def inline(node: Node) -> bool:
@@ -93,7 +113,7 @@ def inline(node: Node) -> bool:
     return node.op.name == "constant" and node.value.ndim == 0
 
 
-def operand(node: Node, label: dict[Node, str]) -> str:
+def operand(node: Node, label: Mapping[Node, str]) -> str:
     """A node as an operand."""
     return f"{number(node.value)}:{node.dtype}" if inline(node) else label[node]
 

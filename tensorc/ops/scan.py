@@ -16,7 +16,7 @@ from tensorc.errors import DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import BODY, Graph, replace_nodes
-from tensorc.ir.node import JointGradient, Node, make
+from tensorc.ir.node import JointGradient, Node, make, rebuild
 from tensorc.ir.types import TensorType, parse_type
 from tensorc.ops import elementwise
 from tensorc.ops.define import defop
@@ -191,4 +191,4 @@ def group_of(node: Node) -> object:
 
 def loop_with(node: Node, body: Graph, result: int) -> Node:
     """A result of the loop that runs another body on the same operands, such as one that keeps more of each step."""
-    return make(node.op, *node.args, **{**node.attrs, "body": body, "result": result})
+    return rebuild(node, node.args, body=body, result=result)

@@ -7,12 +7,13 @@ code to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tensorc.ir.graph import postorder, replace_nodes
 from tensorc.ir.node import Node
 from tensorc.ops.interpret import apply
 
@@ -30,6 +31,9 @@ WHOLE = 2.0**22
 """Up to which whole numbers stay whole numbers in float32, sums of some of them included."""
 
 LARGE = 1e6
+
+SHAKY = 0.02
+"""By how much a shaky float may differ from one that is known, of the largest of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,47 @@ def known(node: Node, operands: Sequence[Known]) -> Known:
     return Known(value, error if error <= coarse * max(1.0, size) else None)
 
 
-def assert_close(got: Array, want: Known, what: str = "") -> None:
-    """Fails where `got` is not within the bounds of `want`; dtype and shape count, NaN and infinities too."""
-    assert (got.dtype, got.shape) == (want.value.dtype, want.value.shape), what
-    if want.error is not None:
-        np.testing.assert_allclose(got, want.value, rtol=0, atol=want.error, err_msg=what)
+def evaluate(roots: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping[str, int],
+             done: dict[Node, Known] | None = None) -> list[Known]:
+    """The roots by the references, their sizes replaced by numbers before anything else is done with them.
+
+    Args:
+        values: of every parameter.
+        done: what is known of nodes whose sizes are numbers; what is found out is added.
+    """
+    fixed = replace_nodes([*values, *roots], {}, sizes)
+    done = {} if done is None else done
+    done |= {p: Known(v) for p, v in zip(fixed, values.values(), strict=False)}
+    for node in postorder(fixed[len(values):], done):
+        done[node] = known(node, [done[a] for a in node.args])
+    return [done[r] for r in fixed[len(values):]]
+
+
+def difference(got: Known | Array, want: Known) -> str:
+    """In what a value is another than it may be: its type, or the first element further away than the bounds allow.
+
+    Nothing, as text, where it is not; NaN and infinities count.  Anything may stand for a shaky value; a shaky float
+    stands for another one that is near.
+    """
+    value, slack = (got.value, got.error) if isinstance(got, Known) else (got, 0.0)
+    if (value.dtype, value.shape) != (want.value.dtype, want.value.shape):
+        return f"it is {value.dtype} {value.shape}, not {want.value.dtype} {want.value.shape}"
+    if slack is None and value.dtype.kind == "f":
+        slack = SHAKY * max(1.0, _largest(want.value))
+    if want.error is None or slack is None:
+        return ""
+    with np.errstate(invalid="ignore"):
+        if value.dtype.kind == "f":
+            near = np.abs(value.astype(np.float64) - want.value) <= want.error + slack
+            same = near | (value == want.value) | (np.isnan(value) & np.isnan(want.value))
+        else:
+            same = np.asarray(value == want.value)
+    if same.all():
+        return ""
+    place = np.unravel_index(np.argmin(same), same.shape)
+    at = f" at [{', '.join(map(str, place))}]" if place else ""
+    bound = f" ± {want.error + slack:.2g}" if want.error + slack else ""
+    return f"it is {value[place]}{at}, not {want.value[place]}{bound} ({np.sum(~same)} of {same.size} elements differ)"
 
 
 def _neighbours(operands: Sequence[Known]) -> list[list[Array]]:

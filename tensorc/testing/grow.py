@@ -1,3 +1,4 @@
+# mypy: no-warn-return-any
 """Random well-typed graphs, with values for their parameters on which every result is well-conditioned."""
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from conditioned import Array, Known, known
-from graphs import tensor
 
 import tensorc.ops as ops
 from tensorc.errors import TensorcError
@@ -17,7 +16,8 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Dim, Size, symbol
 from tensorc.ir.graph import postorder, replace_nodes
 from tensorc.ir.node import OPS, Node, constant, make
-from tensorc.ir.types import DType, boolean, f32, f64, i32, i64
+from tensorc.ir.types import DType, TensorType, boolean, f32, f64, i32, i64
+from tensorc.ops.conditioned import Array, Known, known
 
 Sizes = Mapping[str, int]
 
@@ -41,47 +41,44 @@ class Grown:
     variables: list[Node]
     outputs: list[Node]
     updates: list[tuple[Node, Node]]
-    sizes: list[Sizes]
+    sizes: Sequence[Sizes]
     values: list[dict[Node, Array]]
-
-
-def evaluate(roots: Sequence[Node], values: Mapping[Node, Array], sizes: Sizes) -> list[Known]:
-    """The roots by the references, their sizes replaced by numbers before anything else is done with them."""
-    fixed = _fixed([*values, *roots], sizes)
-    done = {p: Known(v) for p, v in zip(fixed, values.values(), strict=False)}
-    for node in postorder(fixed):
-        if node not in done:
-            done[node] = known(node, [done[a] for a in node.args])
-    return [done[r] for r in fixed[len(values):]]
 
 
 def grow(random: Random, steps: int) -> Grown:
     """A random computation of some `steps` operations."""
-    return _Grower(random).grown(steps)
+    return Grower(random).grown(steps)
 
 
 @dataclass
-class _Grower:
+class Grower:
     """What exists so far; `known[k]` has the values for the sizes number k, by nodes with these sizes in them."""
 
     random: Random
-    sizes: list[Sizes] = field(default_factory=list)
+    sizes: list[dict[str, int]] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     params: list[Node] = field(default_factory=list)
     values: list[dict[Node, Array]] = field(default_factory=list)
     known: list[dict[Node, Known]] = field(default_factory=list)
 
     def grown(self, steps: int) -> Grown:
+        self.start()
+        variables = self.variables()
+        for _ in range(steps):
+            self.step()
+        return self.finished(variables)
+
+    def start(self) -> None:
+        """Sizes, and the first parameters."""
         n, m = (self.pick([1, 2, 3, 4, 7]) for _ in range(2))
         self.sizes = [{"n": n, "m": m, "p": n}, {"n": (q := self.pick([0, 1, 5, 20])), "m": m + 1, "p": q}]
         self.known, self.values = [{}, {}], [{}, {}]
         self.parameter(f32, (symbol("n"), symbol("m")))
         for _ in range(self.pick([0, 1, 2])):
             self.parameter(self.dtype(), self.shape())
-        variables = self.variables()
-        for _ in range(steps):
-            self.step()
 
+    def finished(self, variables: Sequence[Node]) -> Grown:
+        """The computation of some of what nothing else uses, with new values for most variables."""
         used = {a for n in self.nodes for a in n.args}
         last = [n for n in self.nodes if n not in used and not n.op.source] or self.params
         outputs = [self.pick(last) for _ in range(self.pick([1, 2, 4, 6]))]
@@ -89,7 +86,7 @@ class _Grower:
             outputs.append(self.pick([self.pick(self.nodes), outputs[0], *variables, *self.params]))
         updates = [(v, self.new_value(v)) for v in variables if self.chance(0.9)]
         inputs = [p for p in self.params if p not in variables]
-        return Grown(inputs, variables, outputs, updates, self.sizes, self.values)
+        return Grown(inputs, list(variables), outputs, updates, self.sizes, self.values)
 
     # -- drawing
 
@@ -110,9 +107,10 @@ class _Grower:
 
     # -- parameters
 
-    def parameter(self, dtype: DType, shape: Sequence[Size], role: str = "input") -> Node:
-        node = tensor(f"{'v' if role == 'variable' else 'x'}{len(self.params)}", *shape, dtype=dtype, role=role)
-        kind = self.pick(["whole", "whole", "real", "real", "real", "special"])
+    def parameter(self, dtype: DType, shape: Sequence[Size], role: str = "input", kind: str | None = None) -> Node:
+        name = f"{'v' if role == 'variable' else 'x'}{len(self.params)}"
+        node = ops.parameter(name=name, role=role, uid=0, type=TensorType(dtype, tuple(shape)))
+        kind = kind or self.pick(["whole", "whole", "real", "real", "real", "special"])
         seed = self.random.randrange(1000)
         for k, sizes in enumerate(self.sizes):
             numbers = tuple(dims.evaluate(s, sizes) for s in shape)
@@ -155,7 +153,7 @@ class _Grower:
         """One operation more, if what is drawn fits and is well-conditioned."""
         kinds: list[Callable[[Node], Node | None]] = [
             *[self.unary] * 5, *[self.binary] * 7, self.compared, self.selected, self.cast,
- self.transposed, self.transposed, self.reshaped, self.reshaped, self.slice, self.pad,
+            self.transposed, self.transposed, self.reshaped, self.reshaped, self.slice, self.pad,
             self.reversed, self.joined, *[self.reduced] * 4, self.along, self.place, self.normalised,
             self.product, self.product, self.positions, self.literal,
         ]
@@ -167,20 +165,20 @@ class _Grower:
         if node is not None:
             self.add(node)
 
-    def add(self, node: Node) -> bool:
-        """Takes a node in, with the nodes below it, unless one is shaky or large, or needs other sizes."""
+    def add(self, node: Node, shaky: bool = False) -> bool:
+        """Takes a node in, with the nodes below it, unless one is large, or needs other sizes, or is shaky."""
         below = postorder([node])
         for k, sizes in enumerate(self.sizes):
             try:
                 fixed = _fixed(below, sizes)
             except (TensorcError, dims.Incompatible):
                 return False
-            if any(dims.product(n.shape) > LARGEST for n in fixed):
+            if any(dims.evaluate(n.type.count, {}) > LARGEST for n in fixed):
                 return False
             for n in fixed:
                 if n not in self.known[k]:
                     self.known[k][n] = known(n, [self.known[k][a] for a in n.args])
-            if k == 0 and any(self.known[0][n].error is None for n in fixed):
+            if k == 0 and not shaky and any(self.known[0][n].error is None for n in fixed):
                 return False
         self.nodes += [n for n in below if n not in self.nodes]
         return True
@@ -347,8 +345,8 @@ def _fixed(nodes: Sequence[Node], sizes: Sizes) -> list[Node]:
 
 
 def _array(generator: np.random.Generator, dtype: DType, shape: tuple[int, ...], kind: str) -> Array:
-    """Values of a kind: whole numbers, any numbers, or with NaN and infinities among them."""
-    whole = generator.integers(-4, 5, shape)
+    """Values of a kind: whole numbers, any numbers, those with NaN and infinities among them, or indices, 0 and 1."""
+    whole = generator.integers(*((0, 2) if kind == "index" else (-4, 5)), shape)
     if dtype.is_bool:
         return np.asarray(whole > 0)
     if not dtype.is_float or kind == "whole":
@@ -362,9 +360,9 @@ def _array(generator: np.random.Generator, dtype: DType, shape: tuple[int, ...],
 
 def _broadcast(a: Sequence[Size], b: Sequence[Size]) -> bool:
     """Do shapes broadcast without an assumption, but that n = p?"""
-    same = {symbol("p"): symbol("n")}
+    same: dict[Size, Size] = {symbol("p"): symbol("n")}
     pairs = zip(reversed(a), reversed(b), strict=False)
-    return all(x == 1 or y == 1 or same.get(x, x) == same.get(y, y) for x, y in pairs)  # type: ignore[call-overload]
+    return all(x == 1 or y == 1 or same.get(x, x) == same.get(y, y) for x, y in pairs)
 
 
 def _least(size: Size, sizes: Sequence[Sizes]) -> int:

@@ -1,0 +1,87 @@
+"""Graphs from text run on given values, or on values that are made up."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tensorc.errors import ArgumentError
+from tensorc.ir import dims
+from tensorc.ir.closing import Closed
+from tensorc.ir.graph import Graph, nested
+from tensorc.ir.node import Node
+from tensorc.ops.interpret import bind
+from tensorc.runtime.effects import Effects
+from tensorc.runtime.program import size_symbols
+from tensorc.runtime.random import Stream
+from tensorc.runtime.variable import Cell
+from tensorc.runtime.watched import Apart, Kept
+
+Array = np.ndarray[Any, Any]
+
+
+def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
+    """A call of a graph.
+
+    Args:
+        values: an array for the name of each parameter; of a random stream its key, [seed, step].
+
+    Raises: ArgumentError for a parameter without a value; ShapeError for shapes that do not fit.
+    """
+    missing = [p.name for p in graph.params if p.name not in values]
+    if missing:
+        raise ArgumentError(f"{graph.name}: no value is given for {', '.join(missing)}")
+
+    closed = Closed(graph, graph.params, {s: dims.symbol(s) for s in size_symbols(graph)}, ())
+    arrays = {p: np.ascontiguousarray(values[p.name], p.dtype.numpy) for p in graph.params}
+    sizes = bind({p.name: (p.type, array.shape) for p, array in arrays.items()})
+    kept = [_kept(p, array) for p, array in arrays.items()]
+    return Apart(closed, [], sizes, kept, Effects(graph.name, graph, len(graph.outputs), silent=True))
+
+
+def made_up(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
+    """Values for the parameters of a graph: floats of a normal distribution, integers and bools of 0 and 1.
+
+    They are the same for the same graph and sizes.
+
+    Raises: ArgumentError for a size that is not given, or given and not there; where the graph reads sparse matrices.
+    """
+    symbols = size_symbols(graph)
+    for name in sizes:
+        if name not in symbols:
+            raise ArgumentError(f"{graph.name} has no size {name}; it has {', '.join(symbols) or 'none'}")
+    for name in symbols:
+        if name not in sizes:
+            raise ArgumentError(f"{graph.name}: the size {name} is not given")
+    if _is_sparse(graph):
+        raise ArgumentError(f"{graph.name} reads a sparse matrix, whose values cannot be made up")
+
+    return {p.name: _made_up(p, sizes) for p in graph.params}
+
+
+def _made_up(param: Node, sizes: Mapping[str, int]) -> Array:
+    rng = np.random.default_rng(zlib.crc32(param.name.encode()))
+    shape = tuple(dims.evaluate(size, sizes) for size in param.shape)
+    if param.role == "key":
+        return np.array([1, 0], np.int64)
+    if param.dtype.is_float:
+        return rng.normal(size=shape).astype(param.dtype.numpy)
+    return rng.integers(0, 2, size=shape).astype(param.dtype.numpy)
+
+
+def _is_sparse(graph: Graph) -> bool:
+    return any(n.op.name.startswith("csr_") or any(map(_is_sparse, nested(n))) for n in graph.nodes)
+
+
+def _kept(param: Node, array: Array) -> Kept:
+    if param.role == "variable":
+        return Cell(array, param.name)
+    if param.role != "key":
+        return array
+    seed, step = map(int, array)
+    stream = Stream(seed)
+    stream.step = step
+    return stream

@@ -1,0 +1,109 @@
+"""A function's program once more, with its steps watched, and calls of it that leave no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorc.codegen.cpu.compile import compile_text
+from tensorc.codegen.cpu.program import load_image
+from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.cpu.watch import Watch
+from tensorc.ir.closing import Closed
+from tensorc.ir.graph import Graph
+from tensorc.ops.interpret import bind
+from tensorc.passes.manager import Pipeline
+from tensorc.runtime import threads
+from tensorc.runtime.binding import Binding
+from tensorc.runtime.effects import Effects
+from tensorc.runtime.program import Program, size_symbols
+from tensorc.runtime.random import Stream
+from tensorc.runtime.variable import Cell
+
+Array = np.ndarray[Any, Any]
+
+Kept = Cell | Stream | Array
+"""What a function keeps for a parameter from call to call."""
+
+
+class Watched(Program):
+    """A program whose steps are watched: of one function's own graph, with its names and lines, and never stored.
+
+    Args:
+        watch: what watches it, which knows its sites then.
+        imports: addresses of the functions to be called, where the watch has no clock.
+    """
+
+    def __init__(self, graph: Graph, pipeline: Pipeline | None, watch: Watch,
+                 imports: Mapping[str, int] | None = None) -> None:
+        self._set(graph, pipeline)
+        image = compile_text(self.assembly.watched(watch), Target.host()).image
+        self._take(self._entry(image))
+        self.native = load_image(image, {**threads.symbols(), **(imports or {})}, watch.exports)
+        self.watch = watch
+
+
+class Apart:
+    """A call apart from all others, on copies of variables and random streams.
+
+    Args:
+        arrays: the inputs, of shapes that `sizes` give to the user's symbols.
+        kept: what the function keeps, copied here.
+        effects: what a run does besides.
+
+    Attributes:
+        values: of each parameter by name, the value before the call; of a stream its key.
+        sizes: what the graph's symbols stand for.
+    """
+
+    def __init__(self, closed: Closed, arrays: Sequence[Array], sizes: Mapping[str, int], kept: Sequence[Kept],
+                 effects: Effects) -> None:
+        self.graph = closed.graph
+        self._closed, self._arrays, self._users, self._effects = closed, list(arrays), dict(sizes), effects
+        self._kept = [_copy(each) for each in kept]
+        now = [*arrays, *map(value_of, self._kept)]
+        self.values = {p.name: value for p, value in zip(self.graph.params, now, strict=True)}
+        types = {p.name: (p.type, self.values[p.name].shape) for p in self.graph.params}
+        self.sizes = {name: n for name, n in bind(types).items() if name in size_symbols(self.graph)}
+
+    def on(self, program: Program) -> Callable[[], list[Array]]:
+        """What runs the call on a program of its graph, from the state that it finds.  It raises what a call raises."""
+        binding = Binding(program, self._closed, len(self._arrays), self._kept, self._effects)
+
+        def run() -> list[Array]:
+            outputs = binding.quickly(list(self._arrays))
+            return binding.run(self._arrays, self._users) if outputs is None else outputs
+
+        return run
+
+    def restore(self) -> None:
+        """Variables and streams as they were before the first run.
+
+        That is no change of those variables that a program keeps anything of: it does not update them.
+        """
+        for param, copy in zip(self.graph.params[len(self._arrays):], self._kept, strict=True):
+            before = self.values[param.name]
+            if isinstance(copy, Cell):
+                copy.array[...] = before
+            elif isinstance(copy, Stream):
+                copy.step = int(before[1])
+
+
+def value_of(kept: Kept) -> Array:
+    """A copy of the value that a call finds."""
+    if isinstance(kept, Cell):
+        return kept.get()
+    return kept.key() if isinstance(kept, Stream) else kept
+
+
+def _copy(kept: Kept) -> Kept:
+    if isinstance(kept, Cell):
+        return Cell(kept.get(), kept.name)
+    if isinstance(kept, Stream):
+        seed, step = map(int, kept.key())
+        copy = Stream(seed)
+        copy.step = step
+        return copy
+    return kept

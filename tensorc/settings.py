@@ -1,0 +1,76 @@
+"""What the environment may ask for.  Each setting is read when it is needed, so a program may set it too.
+
+The README shows the table.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+from tensorc.errors import ArgumentError
+
+log = logging.getLogger("tensorc")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variable of the environment, and what it does."""
+
+    name: str
+    meaning: str
+
+    @property
+    def text(self) -> str:
+        """Its value; empty where it is not set."""
+        return os.environ.get(self.name, "").strip()
+
+    @property
+    def is_off(self) -> bool:
+        return self.text.lower() in ("0", "off", "no", "false")
+
+    def number(self, low: int, high: int) -> int | None:
+        """Its value; None where it is not set.  Raises ArgumentError for anything but a number from low to high."""
+        if not self.text:
+            return None
+        if not self.text.isdecimal() or not low <= int(self.text) <= high:
+            raise ArgumentError(f"{self.name} is a whole number from {low} to {high}, not {self.text!r}")
+        return int(self.text)
+
+
+NUM_THREADS = Setting(
+    "TENSORC_NUM_THREADS", "threads that kernels run on; by default the processors this process may use"
+)
+CACHE = Setting("TENSORC_CACHE", "`0` keeps compiled programs out of the store on disk")
+CACHE_DIR = Setting("TENSORC_CACHE_DIR", "where the store is, instead of `tensorc` in the user's cache folder")
+CACHE_SIZE = Setting(
+    "TENSORC_CACHE_SIZE", "megabytes it may hold, 512 by default; what was not used for longest goes first"
+)
+KERAS_HOME = Setting(
+    "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
+)
+
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, KERAS_HOME)
+
+
+def table() -> str:
+    """All settings as a table in Markdown."""
+    rows = [f"| `{each.name}` | {each.meaning} |" for each in SETTINGS]
+    return "\n".join(["| variable | what it does |", "|---|---|", *rows])
+
+
+def num_threads() -> int | None:
+    """How many threads are asked for.  Raises ArgumentError unless that is a number from 1 to 1024."""
+    return NUM_THREADS.number(1, 1024)
+
+
+def cache_size(default: int) -> int:
+    """Megabytes that the store may hold."""
+    try:
+        asked = CACHE_SIZE.number(0, 2**40)
+    except ArgumentError:
+        name, text = CACHE_SIZE.name, CACHE_SIZE.text
+        log.warning("%s is a whole number of megabytes, not %r; %d are taken", name, text, default)
+        return default
+    return default if asked is None else asked
