@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.ir import dims
+from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
@@ -69,7 +70,7 @@ class Binding:
         self._bind_inputs = _input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
 
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
@@ -102,7 +103,7 @@ class Binding:
             frame.sizes[i] = sizes[symbol]
         return self._finish(frame)
 
-    def _finish(self, frame: _Frame) -> list[Array]:
+    def _finish(self, frame: Frame) -> list[Array]:
         """Runs the program on a frame whose inputs and sizes are there.
 
         Variables are locked together, so that no other call sees half an update.
@@ -126,7 +127,7 @@ class Binding:
         self._frames.append(frame)
         return outputs
 
-    def _execute(self, frame: _Frame, scratch: int) -> None:
+    def _execute(self, frame: Frame, scratch: int) -> None:
         """Moves the streams on and runs the program, with `scratch` bytes of scratch memory."""
         if self._streams:
             for i, stream in enumerate(self._streams):
@@ -139,14 +140,14 @@ class Binding:
         else:
             self._run(frame.externals_at, frame.sizes_at, 0)
 
-    def _frame(self) -> _Frame:
+    def _frame(self) -> Frame:
         """Tables that no other call uses."""
         try:
             return self._frames.pop()
         except IndexError:
-            return _Frame(self)
+            return Frame(self)
 
-    def _layout(self, frame: _Frame) -> _Layout:
+    def _layout(self, frame: Frame) -> _Layout:
         """What follows from the sizes in a frame."""
         sizes = tuple(frame.sizes[:])
         found = self._layouts.get(sizes)
@@ -180,7 +181,7 @@ class _Layout:
     arena: int
 
 
-class _Frame:
+class Frame:
     """The tables of a program for one call at a time, with all that stays the same entered.
 
     Attributes:
@@ -269,7 +270,13 @@ def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastca
         return None
     if any(dims.substitute(a.left, sizes) != dims.substitute(a.right, sizes) for a in closed.assumptions):
         return None
-    return fastcall.binder(types, range(inputs), symbols)
+    needed = dict.fromkeys(symbols, 0)
+    for reach in closed.reaches:
+        bound = least(dims.substitute(reach.size - reach.least, sizes))
+        if bound is None:
+            return None
+        needed[bound[0]] = max(needed[bound[0]], bound[1])
+    return fastcall.binder(types, range(inputs), symbols, needed)
 
 
 def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder | None:

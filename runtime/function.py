@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
-from tensorc.ir.assume import Assumption, solve
+from tensorc.ir.assume import Assumption, Reach, solve
+from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
@@ -186,7 +188,9 @@ class Function:
         return sizes
 
     def _broadcasting(self, sizes: Mapping[str, int]) -> Known:
-        """What makes sizes 1 against an assumption; nothing where all hold.  Raises ShapeError for other breaches.
+        """What makes sizes 1 against an assumption; nothing where all hold.
+
+        Raises: ShapeError for other breaches, and for sizes that do not reach what is needed.
 
         What is assumed once these are known may be broken by further sizes.
         """
@@ -202,23 +206,40 @@ class Function:
                         raise ShapeError(self._breach(assumption, sizes))
                     more |= answers
             if not more:
-                return known
+                break
             known |= more
+
+        for reach in self._closed(known).reaches:
+            if dims.evaluate(reach.size - reach.least, sizes) < 0:
+                raise ShapeError(self._shortage(reach, sizes))
+        return known
 
     def _breach(self, assumption: Assumption, sizes: Mapping[str, int]) -> str:
         """Why a call does not fit: both placeholders, the sizes, the operation that needs them equal."""
-        def told(size: Size, n: int) -> str:
-            for node in self._inputs:
-                for axis, s in enumerate(node.shape):
-                    if dims.symbols(size) & dims.symbols(s):
-                        return f"{node.name} (axis {axis}) gives {n}"
-            return f"a fixed size is {n}"
         named = [a for a in (assumption, *self._general.assumptions) if a.where == assumption.where
                  and len(set(_sides(a, sizes))) > 1 and dims.symbols(a.left) and dims.symbols(a.right)]
         a = named[0] if named else assumption
         left, right = _sides(a, sizes)
-        return (f"{self.name}: the sizes disagree: {told(a.left, left)}, {told(a.right, right)}; "
+        return (f"{self.name}: the sizes disagree: {self._told(a.left, left)}, {self._told(a.right, right)}; "
                 f"{a.where} needs them equal")
+
+    def _shortage(self, reach: Reach, sizes: Mapping[str, int]) -> str:
+        """Why a call does not fit: the placeholder, its size, the operation that needs more."""
+        lacking = reach.size - reach.least
+        if (one := least(lacking)) is not None:
+            symbol, needed = one
+            return (f"{self.name}: {self._told(dims.symbol(symbol), sizes[symbol])}; "
+                    f"{reach.where} needs at least {needed}")
+        given = ", ".join(self._told(dims.symbol(s), sizes[s]) for s in sorted(dims.symbols(lacking)))
+        return f"{self.name}: the sizes are too small: {given}; {reach.where} would reach beyond them"
+
+    def _told(self, size: Size, n: int) -> str:
+        """Where a size comes from and what it is."""
+        for node in self._inputs:
+            for axis, s in enumerate(node.shape):
+                if dims.symbols(size) & dims.symbols(s):
+                    return f"{node.name} (axis {axis}) gives {n}"
+        return f"a fixed size is {n}"
 
     def _variant(self, known: Known) -> Binding:
         """The program for calls in which these sizes are known."""
@@ -237,8 +258,11 @@ class Function:
 
     def _binding(self, closed: Closed) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
-        code = program(closed.graph, self._passes)
-        return Binding(code, closed, len(self._inputs), self._kept(closed), self._effects(closed))
+        kept, effects = self._kept(closed), self._effects(closed)
+        if settings.check():
+            from tensorc.runtime.check import Checked
+            return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
+        return Binding(program(closed.graph, self._passes), closed, len(self._inputs), kept, effects)
 
     def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
         """What a program reads besides the inputs, in the order of its parameters."""

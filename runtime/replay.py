@@ -35,9 +35,10 @@ def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
     if missing:
         raise ArgumentError(f"{graph.name}: no value is given for {', '.join(missing)}")
 
-    closed = Closed(graph, graph.params, {s: dims.symbol(s) for s in size_symbols(graph)}, ())
+    closed = Closed(graph, graph.params, {s: dims.symbol(s) for s in size_symbols(graph)}, (), ())
     arrays = {p: np.ascontiguousarray(values[p.name], p.dtype.numpy) for p in graph.params}
     sizes = bind({p.name: (p.type, array.shape) for p, array in arrays.items()})
+    graph.resized(sizes)                            # its shape rules refuse what these sizes do not reach
     kept = [_kept(p, array) for p, array in arrays.items()]
     return Apart(closed, [], sizes, kept, Effects(graph.name, graph, len(graph.outputs), silent=True))
 

@@ -3,6 +3,7 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --dump-ir train.py --html out.html      all of it on one page, for a browser
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
     tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
     tensorc --new-pass FastSwish                    a file to start a pass from, and its test
@@ -151,16 +152,30 @@ def _list(options: argparse.Namespace) -> int:
     return status
 
 
+def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.found import located
+    from tensorc.inspect.page import write_page
+
+    print(write_page(options.html, functions, located(options.dump_ir)[0].name))
+
+
 def _time(options: argparse.Namespace) -> int:
     """`--time`: shows where the time of functions goes; returns the status of the script, 0 for text."""
     from tensorc.inspect.found import chosen, functions_of, located
-    from tensorc.inspect.times import parsed_sizes, print_times
+    from tensorc.inspect.times import parsed_sizes, print_times, profiles_of
 
     sizes = parsed_sizes(options.sizes)
     path, name = located(options.time)
     functions, status = functions_of(path, options.arguments, inputs=True)
     if functions or status == 0:
-        print_times(chosen(functions, name, path), sizes, named=name is not None)
+        timed = chosen(functions, name, path)
+        profiles = profiles_of(timed, sizes, named=name is not None)
+        if options.html is None:
+            print_times(timed, profiles)
+        else:
+            from tensorc.inspect.page import write_page
+
+            print(write_page(options.html, timed, path.name, list(profiles)))
     return status
 
 
@@ -205,6 +220,7 @@ VIEWS: tuple[View, ...] = (
     View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
     View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
     View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
+    View("--html", "OUT.html", "one page with graphs, kernels and code; after --time also times", _html, after=False),
 )
 
 

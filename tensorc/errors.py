@@ -39,5 +39,9 @@ class RewriteError(TensorcError, RuntimeError):
         self.repro = repro
 
 
+class CheckError(TensorcError, ArithmeticError):
+    """A kernel that does not compute what its reference does, or makes a NaN, while TENSORC_CHECK=1."""
+
+
 class InternalError(TensorcError, RuntimeError):
     """A fault of the compiler itself."""

@@ -47,11 +47,14 @@ CACHE_DIR = Setting("TENSORC_CACHE_DIR", "where the store is, instead of `tensor
 CACHE_SIZE = Setting(
     "TENSORC_CACHE_SIZE", "megabytes it may hold, 512 by default; what was not used for longest goes first"
 )
+CHECK = Setting(
+    "TENSORC_CHECK", "`1` runs each kernel beside its NumPy reference and names the first that differs or makes a NaN"
+)
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
 
-SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, KERAS_HOME)
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, CHECK, KERAS_HOME)
 
 
 def table() -> str:
@@ -74,3 +77,8 @@ def cache_size(default: int) -> int:
         log.warning("%s is a whole number of megabytes, not %r; %d are taken", name, text, default)
         return default
     return default if asked is None else asked
+
+
+def check() -> bool:
+    """Whether kernels run beside their references."""
+    return bool(CHECK.text) and not CHECK.is_off

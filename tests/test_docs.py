@@ -66,7 +66,8 @@ def test_command(session: str, _: None, tmp_path: Path, request: pytest.FixtureR
     program, *arguments = shlex.split(command.removeprefix("$ "))
     assert program == "tensorc"
 
-    done = run_python("-m", "tensorc", *arguments, cwd=ROOT, home=tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    done = run_python("-m", "tensorc", *arguments, cwd=tmp_path, home=tmp_path)
 
     assert done.returncode == 0, done.stderr
     if request.config.getoption("--update-golden"):

@@ -173,6 +173,11 @@ def test_a_checkout_works_uninstalled_beside_modules_of_the_same_name(tmp_path: 
     assert (done.stdout, done.stderr) == ("True tensorc.runtime\n", "")
 
 
+def _files_of_the_page() -> set[str]:
+    folder = ROOT / "tensorc/inspect/page"
+    return {f"tensorc/inspect/page/{path.name}" for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")}
+
+
 def test_the_wheel_holds_everything_and_works_alone(tmp_path: Path) -> None:
     tree, site = tmp_path / "tree", tmp_path / "site"
     tree.mkdir()
@@ -190,7 +195,8 @@ def test_the_wheel_holds_everything_and_works_alone(tmp_path: Path) -> None:
 
     expected = {module.replace(".", "/") + ("/__init__" if path.name == "__init__.py" else "") + ".py"
                 for module, path in MODULES.items()}
-    assert {name for name in names if ".dist-info/" not in name} == {*expected, "tensorc/py.typed"}
+    expected |= {"tensorc/py.typed", *_files_of_the_page()}
+    assert {name for name in names if ".dist-info/" not in name} == expected
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
     script = "import tensorc, tensorc.passes, tensorc.codegen.cpu, tensorc.runtime; print(tensorc.__path__)"

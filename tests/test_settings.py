@@ -16,7 +16,7 @@ def test_the_readme_shows_the_table() -> None:
 
 def test_nothing_else_is_read_from_the_environment() -> None:
     sources = [path for folder in ("tensorc", "passes", "codegen", "runtime") for path in (ROOT / folder).rglob("*.py")]
-    of_the_platform = ("LOCALAPPDATA", "XDG_CACHE_HOME")
+    of_the_platform = ("LOCALAPPDATA", "XDG_CACHE_HOME", "NO_COLOR", "FORCE_COLOR", "TERM")
     for path in sources:
         for line in path.read_text(encoding="utf-8").splitlines():
             if "os.environ" in line and path.name != "settings.py":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import Graph, postorder
+from tensorc.ir.graph import Graph, postorder, replace_nodes
 from tensorc.ir.node import Node
 
 ROWS = "rows__"
@@ -91,16 +91,24 @@ class Plan:
         return tuple(g for step in self.steps for g in step)
 
 
-def named_groups(graph: Graph, prefix: str = "") -> Iterator[tuple[str, Group, Graph]]:
+def named_groups(graph: Graph, prefix: str = "", batch: Size | None = None) -> Iterator[tuple[str, Group, Graph]]:
     """The groups of a planned graph, and after each those of the bodies that it runs.
 
-    With every group comes its name in the program, and the graph that it is of.
+    With every group comes its name in the program, and the graph that it is of.  The nodes of a group are those of the
+    graph's text: where a body is planned for ROWS rows, what they are of all rows, of which there are `batch`.
     """
     for group in graph.plan.groups if graph.plan else ():
         name = prefix + group.name
-        yield name, group, graph
+        yield name, group if batch is None else _of_all_rows(group, batch), graph
         for i, body in enumerate(group.bodies):
-            yield from named_groups(body, prefix_of_body(name, i))
+            yield from named_groups(body, prefix_of_body(name, i), group.batch if batch is None else batch)
+
+
+def _of_all_rows(group: Group, batch: Size) -> Group:
+    """A group of a body with the nodes that these are for all rows at once."""
+    nodes = (*group.outputs, *group.inputs)
+    made = replace_nodes(nodes, {}, {ROWS: batch})
+    return replace(group, outputs=tuple(made[:len(group.outputs)]), inputs=tuple(made[len(group.outputs):]))
 
 
 def prefix_of_body(group: str, number: int) -> str:
