@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
+from tensorc.codegen.cpu.foreign import foreign_functions
 from tensorc.codegen.cpu.places import External
 from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
@@ -81,6 +82,7 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     externals = Externals(graph)
     spec = assembler.program(graph, "", externals)
     kernels_text = "\n".join(assembler.module.texts.values())
+    kernels_text = f"{kernels_text}\n{foreign_functions(kernels_text, target.fma, target.half)}"
     text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
     kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
     return Assembly(tuple(assembler.lowered), spec, text, assembler.functions, kept, externals.counted)

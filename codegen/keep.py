@@ -12,7 +12,7 @@ from itertools import combinations
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.loopverify import verify
-from tensorc.codegen.scalars import SCALARS
+from tensorc.codegen.weigh import call_cost
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 
@@ -82,7 +82,7 @@ def _shared(kernel: ir.Kernel, a: ir.For, b: ir.For) -> Iterator[_Kept]:
         if number in early:
             made_of = _made_of(b, late)
             value = made_of[-1].value
-            cost = sum(SCALARS[e.fn].cost for let in made_of for e in ir.walk(let.value) if isinstance(e, ir.Call))
+            cost = sum(call_cost(e) for let in made_of for e in ir.walk(let.value) if isinstance(e, ir.Call))
             reads = frozenset(e.buffer for let in made_of for e in ir.walk(let.value) if isinstance(e, ir.Load))
             for s in stores:
                 fits = kernel.buffer(s.buffer).dtype is value.dtype

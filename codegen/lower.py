@@ -57,8 +57,8 @@ def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
             kernels = [*lowering.scatter()]
         case "sparse":
             kernels = [lowering.sparse()]
-        case "ctc":
-            kernels = [lowering.ctc()]
+        case "written":
+            kernels = [lowering.written()]
         case _:
             kernels = [lowering.loops()]
     return [Lowered(k, tuple(lowering.operands[b.name] for b in k.buffers)) for k in kernels]
@@ -231,10 +231,9 @@ class _Lowering:
         self.scopes[0].block.extend(body)
         return self.kernel(self.group.name, grid)
 
-    def ctc(self) -> ir.Kernel:
-        """A recursion over the steps of sequences, or what is read off it."""
-        from tensorc.codegen.ctc import WRITERS as RECURSIONS  # imported where a program has one
-        from tensorc.codegen.writing import Workshop
+    def written(self) -> ir.Kernel:
+        """An operation that writes its loops itself."""
+        from tensorc.codegen.writing import Workshop  # imported where a program has one
 
         def scratch(wish: str, dtype: DType, shape: tuple[Size, ...]) -> ir.Buffer:
             name = self.claim(wish)
@@ -245,7 +244,13 @@ class _Lowering:
         (node,) = self.group.outputs
         operands = [self.buffers[self.loads[a]] for a in node.args]
         shop = Workshop(node, operands, self.buffers[self.stores[0]], self.claim, scratch)
-        grid, body = RECURSIONS[node.op.name](shop)
+        write = node.op.kernel
+        if isinstance(write, str):
+            from tensorc.codegen.ctc import WRITERS as RECURSIONS
+
+            write = RECURSIONS[node.op.name]
+        assert write is not None
+        grid, body = write(shop)
         self.scopes[0].block.extend(body)
         return self.kernel(self.group.name, grid)
 

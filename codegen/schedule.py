@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.moves import Move, Moves
-from tensorc.codegen.scalars import SCALARS
+from tensorc.codegen.weigh import call_cost
 from tensorc.ir.dims import Size
 
 BLOCK = 16384
@@ -114,7 +114,7 @@ def lanes(k: ir.Kernel, moves: Moves, bits: int, carriers: Collection[str]) -> i
 
 def cost(body: ir.Body) -> int:
     """Scalar operations of all statements, those of a loop counted once."""
-    return sum(SCALARS[e.fn].cost for e in ir.expressions(body) if isinstance(e, ir.Call))
+    return sum(call_cost(e) for e in ir.expressions(body) if isinstance(e, ir.Call))
 
 
 def _votes(k: ir.Kernel, moves: Moves) -> tuple[Counter[str], list[tuple[ir.For, tuple[ir.For, ...]]]]:

@@ -28,14 +28,14 @@ CHEAP = frozenset(
     "add sub mul neg abs maximum minimum eq ne lt le gt ge logical_and logical_or logical_not select cast "
     "broadcast iota size".split()
 )
-KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "ctc": "ctc",
+KERNELS = {"matmul": "matmul", "conv": "conv", "scatter_add": "scatter", "csr": "sparse", "ctc": "written",
            "scan": "loop", "cond": "choice"}
-"""The kind of cluster for each code generator of its own."""
+"""The kind of cluster for each code generator of its own; operations that write their loops are `written`."""
 
 PRODUCTS = frozenset(("matmul", "conv"))
 """Kinds of clusters whose code generator takes what follows elementwise along."""
 
-ALONE = frozenset(("along", "scatter", "sparse", "ctc", "loop", "choice"))
+ALONE = frozenset(("along", "scatter", "sparse", "written", "loop", "choice"))
 """Kinds of clusters that take in nothing else."""
 
 LIMIT = 160
@@ -338,7 +338,8 @@ def new_cluster(node: Node, place: int) -> Cluster:
     frame = tuple(s for s in along if s != 1)
     reduced: frozenset[int] = frozenset()
     axes: Axes = tuple(at)
-    kind = KERNELS[node.op.kernel] if node.op.kernel else "map"
+    kernel = node.op.kernel
+    kind = "map" if kernel is None else KERNELS[kernel] if isinstance(kernel, str) else "written"
     if node.op.reduce is not None and node.op.reduce.cumulative:
         kind, reduced = "along", frozenset(a for a in (at[node.axis],) if a is not None)
     elif reduces:

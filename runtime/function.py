@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ Array = np.ndarray[Any, Any]
 
 Known = frozenset[tuple[str, int]]
 
-_recordings: list[list[Function]] = []
+_hearing: list[Callable[[Function], None]] = []
 
 
 class Function:
@@ -83,8 +83,8 @@ class Function:
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
-        for made in _recordings:
-            made.append(self)
+        for hear in _hearing:
+            hear(self)
 
     @property
     def graph(self) -> Graph:
@@ -349,14 +349,13 @@ def _misfit(function: str, node: Node, array: Array, how: str) -> str:
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[list[Function]]:
-    """Within the block, every function that is made is kept in the list, in the order they are made."""
-    made: list[Function] = []
-    _recordings.append(made)
+def hearing(hear: Callable[[Function], None]) -> Iterator[None]:
+    """Within the block, `hear` is told of every function that is made."""
+    _hearing.append(hear)
     try:
-        yield made
+        yield
     finally:
-        _recordings[:] = [other for other in _recordings if other is not made]
+        _hearing.remove(hear)
 
 
 @contextlib.contextmanager

@@ -150,7 +150,10 @@ def size_symbols(graph: Graph) -> tuple[str, ...]:
 
 
 def canonical(graph: Graph) -> str:
-    """The graph's text with names of parameters and sizes numbered: equal for graphs that compute the same."""
+    """The graph's text with names of parameters and sizes numbered, and what its users' operations are.
+
+    Equal for graphs that compute the same.
+    """
     sizes: dict[str, Size] = {s: dims.symbol(f"s{i}") for i, s in enumerate(size_symbols(graph))}
     params = {p: make(OPS["parameter"], name=f"p{i}", role=p.role, uid=0,
                       type=p.type.with_shape([dims.substitute(s, sizes) for s in p.shape]))
@@ -158,7 +161,9 @@ def canonical(graph: Graph) -> str:
     roots = replace_nodes(graph.roots, params, sizes)
     renamed = replace(graph, name="g", params=tuple(params.values()),
                       updates=tuple((params[v], new) for v, new in graph.updates)).with_roots(roots)
-    return dump(renamed, lines=False)
+    users = dict.fromkeys((n.op.name, identity.digest_of(n) or str(id(n.op)))
+                          for n in identity.all_nodes(renamed) if n.op.digest is not None)
+    return dump(renamed, lines=False) + "".join(f"# {name} {digest}\n" for name, digest in users)
 
 
 _programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None], Program] = weakref.WeakValueDictionary()

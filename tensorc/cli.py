@@ -53,7 +53,8 @@ class Action:
 class View:
     """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
 
-    `after` says whether `--after` means something to it.
+    `after` says whether `--after` means something to it; `together`, whether it wants all functions that were asked
+    for at once.  Otherwise it is given each as soon as the script makes it, which may go on to train for hours.
     """
 
     option: str
@@ -61,6 +62,7 @@ class View:
     help: str
     show: Callable[[Sequence[Found], argparse.Namespace], None]
     after: bool = True
+    together: bool = False
 
 
 Entry = TypeVar("Entry", Action, View)
@@ -78,9 +80,20 @@ def _dump(options: argparse.Namespace) -> int:
     from tensorc.inspect.found import chosen, functions_of, located
 
     path, name = located(options.dump_ir)
-    functions, status = functions_of(path, options.arguments)
+    show = view.show if view else _stages
+    shown: list[object] = []
+
+    def hear(number: int, found: Found) -> None:
+        if name in (None, str(number), *found.names):
+            shown.append(found.function)
+            show([found], options)
+            sys.stdout.flush()
+
+    functions, status = functions_of(path, options.arguments, hear=None if view and view.together else hear)
     if functions or status == 0:
-        (view.show if view else _stages)(chosen(functions, name, path), options)
+        left = [f for f in chosen(functions, name, path) if f.function is None or f.function not in shown]
+        if left:
+            show(left, options)
     return status
 
 
@@ -217,7 +230,7 @@ ACTIONS: tuple[Action, ...] = (
 
 VIEWS: tuple[View, ...] = (
     View("--diff", None, "what each pass changed, or the one that --after names", _diff),
-    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node, together=True),
     View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
     View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
     View("--html", "OUT.html", "one page with graphs, kernels and code; after --time also times", _html, after=False),

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +52,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         )
 
     return compare
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """What a test defines of its own is not there for others, such as those that walk all operations."""
+    from tensorc.codegen.scalars import SCALARS
+    from tensorc.custom.library import operation
+    from tensorc.ir.node import OPS
+
+    tables: list[dict[str, object]] = [OPS, SCALARS]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    yield
+    for table, was in zip(tables, before, strict=True):
+        table.clear()
+        table.update(was)
+    operation.cache_clear()

@@ -33,6 +33,15 @@ def test_digits_learns_and_draws(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_operations_of_ones_own_learn(tmp_path: Path) -> None:
+    done = run_example("own_operations.py", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    accuracy = re.search(r"^accuracy ([\d.]+)%", done.stdout, re.MULTILINE)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 96
+
+
 def test_digits_says_when_it_falls_short(tmp_path: Path) -> None:
     done = run_example("digits.py", "--seeds", "1", "--epochs", "1", "--out", "curve.png", cwd=tmp_path)
 

@@ -32,6 +32,7 @@ LAYERS = {
     "tensorc.codegen": {"errors", "settings", "ir", "ops"},
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},
     "tensorc.backend": {"errors", "settings", "ir", "ops", "autodiff", "runtime"},
+    "tensorc.custom": {"errors", "ir", "ops", "autodiff", "backend", "codegen", "runtime"},
     "tensorc.keras": {"backend"},
     "tensorc.testing": {"errors", "ir", "ir.parse", "ops", "autodiff", "passes", "runtime"},
     "tensorc.inspect": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
@@ -146,7 +147,7 @@ def test_no_module_needs_itself() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("statement", ["import tensorc", "from tensorc import backend"])
+@pytest.mark.parametrize("statement", ["import tensorc", "from tensorc import backend", "from tensorc import custom"])
 def test_import_is_light(statement: str) -> None:
     heavy = ("numba", "llvmlite", "networkx", "scipy", "matplotlib")
     script = f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])"

@@ -35,11 +35,11 @@ class Group:
     `kind` is `map` (no reduction), `row` (reductions over the innermost axes, whose results may be used again in
     the same row), `column` (other reductions), `along` (cumulative), `matmul` (a matrix product and what follows it
     elementwise), `conv` (the same of a convolution), `scatter` (rows added at places that come from data), `sparse` (an
-    operation on the arrays of a sparse matrix), `ctc` (a recursion over the steps of sequences), `loop` (the results of
-    one `scan`), `choice` (those of one `cond`) or `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out)
-    and `reduced` the positions of those that are reductions; `axes` says for each axis of each output which loop it
-    follows (None: size 1).  A product that `keeps` has a right operand that stays as it is from call to call, of which
-    it may keep a copy that is laid out for it.
+    operation on the arrays of a sparse matrix), `written` (an operation that writes its own loops, such as a
+    recursion over the steps of sequences), `loop` (the results of one `scan`), `choice` (those of one `cond`) or
+    `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions of those that are
+    reductions; `axes` says for each axis of each output which loop it follows (None: size 1).  A product that `keeps`
+    has a right operand that stays as it is from call to call, of which it may keep a copy that is laid out for it.
     """
 
     name: str

@@ -88,9 +88,9 @@ def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]
 def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
     """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
     found: dict[Graph, dict[Node, list[str]]] = {}
-    unplanned: dict[int, Graph] = {id(graph): graph}
+    shown: dict[int, Graph] = {id(graph): graph}            # for planned bodies, those that the text has
     for name, group, inside in named_groups(graph):
-        notes = found.setdefault(unplanned[id(inside)], {})
+        notes = found.setdefault(shown[id(inside)], {})
         assert inside.plan is not None
         when = " once" if inside.plan.is_once(group) else ""
         for node in group.nodes:
@@ -99,8 +99,8 @@ def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
         if group.bodies:
-            unplanned |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
-    return {inside: {node: " ".join(told) for node, told in notes.items()} for inside, notes in found.items()}
+            shown |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
+    return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}
 
 
 def unnamed(node: Node) -> bool:
