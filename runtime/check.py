@@ -21,11 +21,15 @@ CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void
 class Checked(Binding):
     """A binding that raises CheckError for the first kernel that does not compute what it should, or makes a NaN.
 
+    Passes that the function was given are tried on random values beforehand: RewriteError names one that changes them.
     Variables have their old values then.  Calls run one after the other.
     """
 
     def __init__(self, name: str, closed: Closed, pipeline: Pipeline | None, inputs: int, kept: Sequence[Kept],
                  effects: Effects) -> None:
+        if pipeline is not None:
+            from tensorc.passes.checked import check
+            check(closed.graph, pipeline)
         self._alone = threading.Lock()
         self._callbacks = [CALLBACK(self._before), CALLBACK(self._after)]
         addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]

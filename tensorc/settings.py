@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tensorc.errors import ArgumentError
 
@@ -50,11 +51,14 @@ CACHE_SIZE = Setting(
 CHECK = Setting(
     "TENSORC_CHECK", "`1` runs each kernel beside its NumPy reference and names the first that differs or makes a NaN"
 )
+DUMP = Setting(
+    "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
+)
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
 
-SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, CHECK, KERAS_HOME)
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, CHECK, DUMP, KERAS_HOME)
 
 
 def table() -> str:
@@ -82,3 +86,8 @@ def cache_size(default: int) -> int:
 def check() -> bool:
     """Whether kernels run beside their references."""
     return bool(CHECK.text) and not CHECK.is_off
+
+
+def dump() -> Path | None:
+    """Where functions that are compiled are written to."""
+    return Path(DUMP.text).expanduser().absolute() if DUMP.text else None
