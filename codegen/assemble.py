@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -45,16 +46,12 @@ class Assembly:
         spec: the launches; externals are in the order of `Externals`.
         kernels: LLVM IR of the kernels.
         functions: for each kernel, by name, the functions of the text that run it, one after another.
-        kept: bytes of each external that is kept from call to call.
-        counted: the parameters whose numbers of changes are the last externals.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     kernels: str
     functions: Mapping[str, tuple[str, ...]]
-    kept: tuple[int, ...] = ()
-    counted: tuple[int, ...] = ()
 
     @property
     def loops(self) -> KernelList:
@@ -77,28 +74,36 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     Args:
         marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
     """
-    sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes), marks)
-    externals = Externals(graph)
-    spec = assembler.program(graph, "", externals)
+    assembler = _Native(target, sizes_of(graph), marks)
+    spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
     kernels_text = f"{kernels_text}\n{foreign_functions(kernels_text, target.fma, target.half)}"
     text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
-    kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
-    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions, kept, externals.counted)
+    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
-class _Assembler:
-    """The programs of a graph and of the bodies in it, and the text of their kernels."""
+def sizes_of(graph: Graph) -> tuple[str, ...]:
+    """The size symbols of a graph's parameters, sorted."""
+    return tuple(sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)}))
 
-    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
-        self.module = Module(target, marks)
+
+class Assembler(ABC):
+    """The programs of a graph and of the bodies in it.
+
+    Attributes:
+        sizes: the symbols that a program takes.
+        lowered: for each group so far, its kernels in the order they run.
+    """
+
+    def __init__(self, sizes: tuple[str, ...]) -> None:
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
-        self.functions: dict[str, tuple[str, ...]] = {}
 
-    def program(self, graph: Graph, prefix: str, externals: Externals,
-                lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
+    @abstractmethod
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
+        """The launches of one group's kernels, in order."""
+
+    def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
         """A planned graph's program.
 
         Args:
@@ -106,7 +111,8 @@ class _Assembler:
             lasting: what is the same each time the program is run by the one around it.
         """
         assert graph.plan is not None
-        panels = _Panels(externals.state, lasting)
+        externals = Externals(graph)
+        panels = Panels(externals.state, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
@@ -129,19 +135,29 @@ class _Assembler:
             if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-        keep = Keep(once, externals.state, externals.watched, AGE) if externals.kept else None
-        return ProgramSpec(graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)), keep, externals.updated, tuple(panels.packed))
+        kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
+        keep = Keep(once, externals.state, kept, externals.watched, AGE) if kept else None
+        return ProgramSpec(
+            graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
+            tuple(dict.fromkeys(scratch)), keep, externals.updated, externals.counted, tuple(panels.packed),
+        )  # fmt: skip
 
     def body(self, group: Group, number: int) -> ProgramSpec:
         """The program of a loop's body, or of a branch of a choice."""
         sizes = self.sizes if group.batch is None else (*self.sizes, ROWS)
-        body = group.bodies[number]
-        program = self.program(body, prefix_of_body(group.name, number), Externals(body), _lasting(group))
+        program = self.program(group.bodies[number], prefix_of_body(group.name, number), _lasting(group))
         return replace(program, sizes=sizes)
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
-        """The launches of one group's kernels, in order."""
+
+class _Native(Assembler):
+    """Programs for a processor, and the LLVM IR of their kernels."""
+
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        super().__init__(sizes)
+        self.module = Module(target, marks)
+        self.functions: dict[str, tuple[str, ...]] = {}
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         launches: list[Launch] = []
@@ -170,7 +186,7 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
     kernel, operands = lowered.kernel, lowered.operands
     where = tuple(map(places.of, operands))
@@ -187,7 +203,7 @@ def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module)
     return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 
-class _Panels:
+class Panels:
     """The operands of products that last from run to run of a program, packed ahead.
 
     Attributes:

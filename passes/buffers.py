@@ -35,7 +35,7 @@ def plan_buffers(graph: Graph, context: Context) -> Graph:
     """The graph with places for all its kernels read and write, and its kernels in steps."""
     assert graph.plan is not None
     bodies = {g: tuple(plan_buffers(inner, context) for inner in g.bodies) for g in graph.plan.groups}
-    planner = _Planner(graph, bodies)
+    planner = _Planner(graph, bodies, steady_nodes(graph, context))
     planner.choose_results()
     planner.keep()
     first, others = planner.steps()
@@ -56,12 +56,12 @@ class _Slot:
 class _Planner:
     """One graph's groups, their order, and where results go."""
 
-    def __init__(self, graph: Graph, bodies: Mapping[Group, tuple[Graph, ...]]) -> None:
+    def __init__(self, graph: Graph, bodies: Mapping[Group, tuple[Graph, ...]], steady: set[Node]) -> None:
         self.graph = graph
         self.bodies: dict[Group, tuple[Graph, ...]] = dict(bodies)
         groups = list(bodies)
-        self.steady = steady_nodes(graph)
-        self.once = once(graph, groups)
+        self.steady = steady
+        self.once = once(graph, groups, steady)
         self.kept: list[Node] = []
         self.writer = {n: g for g in groups for n in g.outputs}
         self.constants = list(dict.fromkeys(_in_memory(graph, groups, bodies)))

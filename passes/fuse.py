@@ -62,7 +62,7 @@ class Cluster:
 
 def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
-    groups = [_with_bodies(g, context) for g in _Fusion(graph).groups()]
+    groups = [_with_bodies(g, context) for g in _Fusion(graph, steady_nodes(graph, context)).groups()]
     return replace(graph, plan=Plan(tuple((g,) for g in groups)))
 
 
@@ -84,13 +84,13 @@ def _without_repeats(body: Graph) -> Graph:
 class _Fusion:
     """The clusters of one graph while they grow."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, steady: set[Node]) -> None:
         self.graph = graph
         self.order = graph.nodes
         self.place = {n: i for i, n in enumerate(self.order)}
         self.users = users(graph.roots)
         self.roots = {memory_of(r) for r in graph.roots}
-        self.steady = steady_nodes(graph)
+        self.steady = steady
         self.cluster: dict[Node, Cluster] = {}
         self.joint: dict[object, Cluster] = {}
         self.free: set[Node] = set()

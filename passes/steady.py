@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from tensorc.ir.graph import Graph, postorder
 from tensorc.ir.kernels import Group, memory_of
 from tensorc.ir.node import Node, symbols_of
+from tensorc.passes.context import Context
 
 SMALL = 1 << 20
 """Bytes that a kept value may have however small its variables are."""
@@ -23,14 +24,15 @@ ORDERED = frozenset(("print", "check"))
 """Operations that happen in every call."""
 
 
-def steady_nodes(graph: Graph) -> set[Node]:
+def steady_nodes(graph: Graph, context: Context) -> set[Node]:
     """The nodes whose values only change when a variable does that the graph does not update.
 
-    Empty for graphs without variables, as the bodies of loops are: they keep nothing.
+    Empty for graphs without variables, as the bodies of loops are, and for programs of targets other than the CPU: they
+    keep nothing.
     """
     updated = {variable for variable, _ in graph.updates}
     found: set[Node] = set()
-    if not any(p.role == "variable" and p not in updated for p in graph.params):
+    if context.target != "cpu" or not any(p.role == "variable" and p not in updated for p in graph.params):
         return found
     for node in graph.nodes:
         if node.op.name == "parameter":
@@ -42,20 +44,20 @@ def steady_nodes(graph: Graph) -> set[Node]:
     return found
 
 
-def once(graph: Graph, groups: Iterable[Group]) -> set[Group]:
-    """The groups that need to run only after a variable has changed; results of the graph are not among them.
+def once(graph: Graph, groups: Iterable[Group], steady: Collection[Node]) -> set[Group]:
+    """The groups that need to run only after a variable has changed; those that make results of the graph do not.
 
     Args:
         groups: each after those it depends on.
+        steady: the nodes whose values only change when a variable does.
     """
-    steady = steady_nodes(graph)
     writer: dict[Node, Group] = {}
     roots = {memory_of(r) for r in graph.roots}
     found: set[Group] = set()
     for group in groups if steady else ():
         writer.update(dict.fromkeys(group.outputs, group))
         reads = (writer.get(memory_of(n)) for n in group.inputs)
-        if (steady.issuperset(group.outputs) and roots.isdisjoint(group.outputs)
+        if (all(n in steady for n in group.outputs) and roots.isdisjoint(group.outputs)
                 and all(w is None or w in found for w in reads) and all(map(is_kept, group.outputs))):
             found.add(group)
     return found

@@ -39,7 +39,9 @@ class Watched(Program):
     def __init__(self, graph: Graph, pipeline: Pipeline | None, watch: Watch,
                  imports: Mapping[str, int] | None = None) -> None:
         self._set(graph, pipeline)
-        image = compile_text(self.assembly.watched(watch), Target.host()).image
+        text = self.assembly.watched(watch)
+        with self._timed("compile"):
+            image = compile_text(text, Target.host()).image
         self._take(self._entry(image))
         self.native = load_image(image, {**threads.symbols(), **(imports or {})}, watch.exports)
         self.watch = watch

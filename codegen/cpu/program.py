@@ -93,12 +93,14 @@ class Keep:
     Attributes:
         steps: how many steps run only then.
         state: the external buffer that holds two int64: this sum, which is -1 before the first call, and the age.
+        kept: bytes of this and of the external buffers that follow it, which are the same in every call.
         watched: external buffers with numbers of changes.
         age: the symbol for how many calls before this one have found the same sum.
     """
 
     steps: int
     state: int
+    kept: tuple[int, ...]
     watched: tuple[int, ...]
     age: str
 
@@ -131,6 +133,7 @@ class ProgramSpec:
         scratch: bytes behind the arena that one step or another needs for itself.
         keep: what the first steps depend on.
         changed: the external buffers that hold the numbers of changes of those variables that the program changes.
+        counted: the parameters whose numbers of changes are the last external buffers.
         packed: panels that the caller makes ahead; each is one more external.
     """
 
@@ -143,6 +146,7 @@ class ProgramSpec:
     scratch: tuple[Size, ...] = ()
     keep: Keep | None = None
     changed: tuple[int, ...] = ()
+    counted: tuple[int, ...] = ()
     packed: tuple[Packed, ...] = ()
 
 
