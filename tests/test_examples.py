@@ -129,7 +129,7 @@ def test_own_pass_fires(tmp_path: Path) -> None:
 
 def test_the_test_of_swish_passes() -> None:
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "."],
-                          cwd=ROOT / "examples" / "swish", env={"PYTHONPATH": str(ROOT), "HOME": "/nowhere", "PATH": ""},
+                          cwd=ROOT / "examples" / "swish", env={"PYTHONPATH": str(ROOT), "HOME": "/", "PATH": ""},
                           capture_output=True, text=True)
     assert "4 passed" in done.stdout, done.stdout + done.stderr
 
