@@ -39,8 +39,11 @@ class Watched(Program):
     def __init__(self, graph: Graph, pipeline: Pipeline | None, watch: Watch,
                  imports: Mapping[str, int] | None = None) -> None:
         self._set(graph, pipeline)
-        image = compile_text(self.assembly.watched(watch), Target.host()).image
+        text = self.assembly.watched(watch)
+        with self._timed("compile"):
+            image = compile_text(text, Target.host()).image
         self.order, self.constants = self._table()
+        self.kernels = len(self.assembly.loops)
         self.native = load_image(image, {**threads.symbols(), **(imports or {})}, watch.exports)
         self.watch = watch
 
