@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen.bodies import Places, run_bodies
+from tensorc.codegen.cpu.foreign import foreign_functions
 from tensorc.codegen.cpu.places import External
-from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.cpu.watch import Watch
-from tensorc.codegen.loopir import Matmul
+from tensorc.codegen.externals import Externals
+from tensorc.codegen.loopir import AGE, Matmul
 from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
@@ -40,7 +43,7 @@ class Assembly:
 
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
-        spec: the launches; externals are the parameters, the constants and the outputs, in this order.
+        spec: the launches; externals are in the order of `Externals`.
         kernels: LLVM IR of the kernels.
         functions: for each kernel, by name, the functions of the text that run it, one after another.
     """
@@ -71,22 +74,34 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     Args:
         marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
     """
-    sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes), marks)
+    assembler = _Native(target, sizes_of(graph), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
+    kernels_text = f"{kernels_text}\n{foreign_functions(kernels_text, target.fma, target.half)}"
     text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
     return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
-class _Assembler:
-    """The programs of a graph and of the bodies in it, and the text of their kernels."""
+def sizes_of(graph: Graph) -> tuple[str, ...]:
+    """The size symbols of a graph's parameters, sorted."""
+    return tuple(sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)}))
 
-    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
-        self.module = Module(target, marks)
+
+class Assembler(ABC):
+    """The programs of a graph and of the bodies in it.
+
+    Attributes:
+        sizes: the symbols that a program takes.
+        lowered: for each group so far, its kernels in the order they run.
+    """
+
+    def __init__(self, sizes: tuple[str, ...]) -> None:
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
-        self.functions: dict[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
+        """The launches of one group's kernels, in order."""
 
     def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
         """A planned graph's program.
@@ -96,17 +111,17 @@ class _Assembler:
             lasting: what is the same each time the program is run by the one around it.
         """
         assert graph.plan is not None
-        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
-        panels = _Panels(externals, lasting)
+        externals = Externals(graph)
+        panels = Panels(externals.state, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
-        checked = 0
-        for groups in graph.plan.steps:
+        checked = once = 0
+        for number, groups in enumerate(graph.plan.steps):
             used: Size = 0
             columns: list[list[Launch]] = []
             for group in groups:
-                places = Places(graph, graph.plan.arena + used)
+                places = Places(externals, graph.plan.arena + used)
                 group = replace(group, name=prefix + group.name)
                 if group.bodies:
                     steps += run_bodies(group, [self.body(group, i) for i in range(len(group.bodies))], places)
@@ -115,11 +130,17 @@ class _Assembler:
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
+            if number < graph.plan.once:
+                once = len(steps)
             if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-        return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)), tuple(panels.packed))
+        kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
+        keep = Keep(once, externals.state, kept, externals.watched, AGE) if kept else None
+        return ProgramSpec(
+            graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
+            tuple(dict.fromkeys(scratch)), keep, externals.updated, externals.counted, tuple(panels.packed),
+        )  # fmt: skip
 
     def body(self, group: Group, number: int) -> ProgramSpec:
         """The program of a loop's body, or of a branch of a choice."""
@@ -127,8 +148,16 @@ class _Assembler:
         program = self.program(group.bodies[number], prefix_of_body(group.name, number), _lasting(group))
         return replace(program, sizes=sizes)
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
-        """The launches of one group's kernels, in order."""
+
+class _Native(Assembler):
+    """Programs for a processor, and the LLVM IR of their kernels."""
+
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        super().__init__(sizes)
+        self.module = Module(target, marks)
+        self.functions: dict[str, tuple[str, ...]] = {}
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         launches: list[Launch] = []
@@ -147,9 +176,8 @@ def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
 
 def _checks(graph: Graph) -> tuple[int, ...]:
     """The externals that hold where checks have found something: the outputs before those of the checks."""
-    assert graph.plan is not None
-    first = len(graph.params) + len(graph.plan.constants)
-    return tuple(first + i for i in checked_outputs(graph))
+    externals = Externals(graph)
+    return tuple(externals.of(Place("output", i)).index for i in checked_outputs(graph))
 
 
 def _tells(group: Group, graph: Graph) -> bool:
@@ -158,7 +186,7 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
     kernel, operands = lowered.kernel, lowered.operands
     where = tuple(map(places.of, operands))
@@ -170,11 +198,12 @@ def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module)
         where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
         phases = phases[1:]
     elif code.workspace is not None:
-        where = (*where, places.more(code.workspace))
+        more = places.externals.keep if code.keeps else places.more
+        where = (*where, more(code.workspace))
     return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 
-class _Panels:
+class Panels:
     """The operands of products that last from run to run of a program, packed ahead.
 
     Attributes:

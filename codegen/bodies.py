@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tensorc.codegen.cpu.loops import Ahead, Batch, Before, Begin, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
-from tensorc.codegen.cpu.places import Arena, External, Part, Within
+from tensorc.codegen.cpu.places import Arena, Part, Within
 from tensorc.codegen.cpu.places import Place as Memory
 from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
 from tensorc.codegen.cpu.row_loops import row_arena
+from tensorc.codegen.externals import Externals
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -25,11 +26,9 @@ MANY = 8
 class Places:
     """Where the buffers of one group lie; scratch memory follows the plan's arena."""
 
-    def __init__(self, graph: Graph, start: Size) -> None:
-        assert graph.plan is not None
-        self.first = {"param": 0, "constant": len(graph.params),
-                      "output": len(graph.params) + len(graph.plan.constants)}
-        self.constants = {c: External(len(graph.params) + i) for i, c in enumerate(graph.plan.constants)}
+    def __init__(self, externals: Externals, start: Size) -> None:
+        self.externals = externals
+        self.constants = externals.constants
         self.start = start
         self.used: Size = 0
         self.scratch: dict[str, Memory] = {}
@@ -40,9 +39,7 @@ class Places:
             if place.name not in self.scratch:
                 self.scratch[place.name] = self.more(place.bytes)
             return self.scratch[place.name]
-        if place.kind == "arena":
-            return Arena(place.offset)
-        return External(self.first[place.kind] + place.index)
+        return Arena(place.offset) if place.kind == "arena" else self.externals.of(place)
 
     def more(self, bytes: Size) -> Memory:
         """Fresh scratch memory."""
@@ -59,7 +56,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     """The steps of a program that are a loop, after what packs operands that last through it, or a choice."""
     if group.kind == "loop":
         (program,) = programs
-        batch = None if group.batch is None else Batch(group.batch, _memory(program))
+        batch = None if group.batch is None else Batch(group.batch, memory_of_program(program))
         loop = _Loop(group, program, batch, places).spec()
         yield tuple(_packing(program, loop, batch))
         yield Loop(loop, program, group.name, batch)
@@ -69,7 +66,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
                 for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
-    arenas = [places.region(_memory(program)) for program in programs]
+    arenas = [places.region(memory_of_program(program)) for program in programs]
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
@@ -165,7 +162,7 @@ class _Loop:
         slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
         slots += [left[out] for out in self.computed]
         slots += [Fixed(places.more(_of_all(packed.bytes, self.batch))) for packed in self.program.packed]
-        arena = places.region(_memory(self.program) if self.batch is None else row_arena(self.batch))
+        arena = places.region(memory_of_program(self.program) if self.batch is None else row_arena(self.batch))
         return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies), tuple(begins))
 
 
@@ -199,7 +196,7 @@ def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
         first.setdefault(out, place)
 
 
-def _memory(program: ProgramSpec) -> Size:
+def memory_of_program(program: ProgramSpec) -> Size:
     """Bytes that one run of a program needs besides its externals.
 
     The largest scratch; the sum of many, since a maximum of many sizes is nested too deeply.

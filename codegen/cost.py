@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.moves import Moves
-from tensorc.codegen.scalars import SCALARS
+from tensorc.codegen.weigh import call_cost
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 
@@ -80,7 +80,7 @@ def _operations(body: ir.Body, around: tuple[ir.For, ...]) -> Iterator[tuple[int
             yield from _operations(s.body, (*around, s))
             continue
         called = [e for value in ir.values(s) for e in ir.walk(value) if isinstance(e, ir.Call)]
-        total = sum(SCALARS[e.fn].cost for e in called if any(x.dtype.is_float for x in (e, *e.args)))
+        total = sum(call_cost(e) for e in called if any(x.dtype.is_float for x in (e, *e.args)))
         if isinstance(s, ir.Accum | ir.Scan):
             total += any(value.dtype.is_float for value in ir.values(s))
         yield total, around

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen import scalars_numpy
+from tensorc.codegen import scalars, scalars_numpy
 from tensorc.codegen.convolution import conv_loops
 from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.transform import matmul_loops
@@ -28,7 +28,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.types import DType
 
 INDENT = "    "
-RESERVED = {*keyword.kwlist, "np", "scalars_numpy", "at", "better", "bcast", "int", "range", "min", "max"}
+RESERVED = {*keyword.kwlist, "np", "scalars", "scalars_numpy", "at", "better", "bcast", "int", "range", "min", "max"}
 """Names that the text uses itself; a kernel's own name among them gets an underscore."""
 
 COMBINE = {
@@ -50,7 +50,8 @@ def oracle(k: ir.Kernel | ir.Matmul | ir.Conv) -> Callable[..., None]:
         return _with_epilogue(matmul_loops(k), k.epilogue)
     if isinstance(k, ir.Conv):
         return _with_epilogue(conv_loops(k), k.epilogue)
-    names: dict[str, Any] = {"np": np, "scalars_numpy": scalars_numpy, "at": at, "better": better, "bcast": bcast}
+    names: dict[str, Any] = {"np": np, "scalars": scalars, "scalars_numpy": scalars_numpy,
+                             "at": at, "better": better, "bcast": bcast}
     exec(text(k), names)
     run: Callable[..., None] = names[spelled(k.name)]
 
@@ -83,7 +84,7 @@ def text(k: ir.Kernel) -> str:
 
 def spelled(name: str) -> str:
     """A name of the kernel in the text."""
-    return f"{name}_" if name in RESERVED else name
+    return f"{name}_" if name in RESERVED else name.replace(".", "_")
 
 
 def at(array: np.ndarray[Any, Any], *index: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ float16 is a storage type: arithmetic on it is written as float32 arithmetic bet
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from tensorc.codegen import scalars_numpy
 from tensorc.ir.types import DType, boolean, f32, f64, i32, i64
 
 Rule = Callable[[tuple[DType, ...]], DType | None]
+Source = Callable[[tuple[DType, ...]], str]
+"""LLVM IR of a function on arguments of these dtypes; `codegen.cpu.foreign` says in which form."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,13 @@ class Scalar:
     Attributes:
         arity: how many arguments it takes.
         result: the result's dtype from the arguments' dtypes, None where they do not fit.
-        cost: its work in instructions on vectors of f32, a multiplication being 1 and what is slower more.
+        cost: its work in instructions on vectors of f32, a multiplication being 1 and what is slower more; of a user's
+            function `codegen.weigh` finds it in the code.
         numpy: its meaning over NumPy values; the dtype of the result is that of `result`.
         text: the same as Python text over `np` and `scalars_numpy`, to be formatted with the arguments' texts.
         doc: what it is, and its special values.
+        source: of a function that a user wrote, its code.
+        python: the function that a user wrote.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Scalar:
     numpy: Callable[..., Any]
     text: str
     doc: str
+    source: Source | None = None
+    python: Callable[..., Any] | None = None
 
 
 SCALARS: dict[str, Scalar] = {}
@@ -54,6 +62,15 @@ def evaluate(fn: str, *args: Any) -> Any:
     """fn over NumPy values, without NumPy's floating-point warnings."""
     with np.errstate(all="ignore"):
         return SCALARS[fn].numpy(*args)
+
+
+def add_foreign(wish: str, arity: int, rule: Rule, numpy: Callable[..., Any], source: Source,
+                python: Callable[..., Any]) -> str:
+    """Adds a function that a user wrote, by a name like the one wished for that no other has; the name."""
+    name = next(n for k in itertools.count(1) if (n := wish if k == 1 else f"{wish}_{k}") not in SCALARS)
+    text = f"scalars.evaluate({name!r}, {', '.join(f'{{{k}}}' for k in range(arity))})"
+    SCALARS[name] = Scalar(name, arity, rule, 0, numpy, text, "A function of the user's.", source, python)
+    return name
 
 
 # -- rules

@@ -2,6 +2,9 @@
 
 A program runs on a table of addresses, a table of sizes and an arena.  What stays from call to call is entered once;
 a call adds the addresses of its inputs and results, the sizes it finds in the inputs, and the keys of its streams.
+
+What a program keeps of the variables, such as packed weights, lies in memory of the binding's own: other functions
+share the program, but not the variables.
 """
 
 from __future__ import annotations
@@ -15,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from tensorc.ir import dims
+from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
 from tensorc.runtime.effects import Effects
-from tensorc.runtime.memory import maker
+from tensorc.runtime.memory import Kept, maker
 from tensorc.runtime.program import Program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
@@ -36,11 +40,14 @@ class Binding:
     Args:
         closed: the graph it is the program of, with its symbols in the user's terms.
         inputs: how many of the parameters a call gives; they are the first.
-        kept: what the others are.
+        leaves: what the others are.
         effects: what a run does besides; empty for most programs.
+
+    Attributes:
+        memory: what is kept from call to call; None where nothing is.
     """
 
-    def __init__(self, program: Program, closed: Closed, inputs: int, kept: Sequence[Cell | Stream | Array],
+    def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects) -> None:
         params = closed.graph.params
         symbols = size_symbols(closed.graph)
@@ -48,20 +55,22 @@ class Binding:
 
         self.program = program
         self._inputs = inputs
-        self._kept = tuple(kept)
+        self._leaves = tuple(leaves)
         self._first_output = len(params) + len(program.constants)
         self._users = _users_symbols(closed, in_table)
         self._names = [program.sizes[i] for i in program.order]
         self._effects = effects or None
         self._symbols = in_table
 
-        self._streams = [each for each in kept if isinstance(each, Stream)]
-        self._guard = _guard([each for each in kept if isinstance(each, Cell)])
+        self.memory = Kept(program.kept) if program.kept else None
+        self._changes = [_changes(None if i < inputs else self._leaves[i - inputs]) for i in program.counted]
+        self._streams = [each for each in leaves if isinstance(each, Stream)]
+        self._guard = _guard([each for each in leaves if isinstance(each, Cell)])
         self._run = fastcall.runner(program.native) or program.native.run
         self._bind_inputs = _input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
 
-        self._frames: list[_Frame] = []
+        self._frames: list[Frame] = []
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
@@ -94,7 +103,7 @@ class Binding:
             frame.sizes[i] = sizes[symbol]
         return self._finish(frame)
 
-    def _finish(self, frame: _Frame) -> list[Array]:
+    def _finish(self, frame: Frame) -> list[Array]:
         """Runs the program on a frame whose inputs and sizes are there.
 
         Variables are locked together, so that no other call sees half an update.
@@ -118,7 +127,7 @@ class Binding:
         self._frames.append(frame)
         return outputs
 
-    def _execute(self, frame: _Frame, scratch: int) -> None:
+    def _execute(self, frame: Frame, scratch: int) -> None:
         """Moves the streams on and runs the program, with `scratch` bytes of scratch memory."""
         if self._streams:
             for i, stream in enumerate(self._streams):
@@ -131,14 +140,14 @@ class Binding:
         else:
             self._run(frame.externals_at, frame.sizes_at, 0)
 
-    def _frame(self) -> _Frame:
+    def _frame(self) -> Frame:
         """Tables that no other call uses."""
         try:
             return self._frames.pop()
         except IndexError:
-            return _Frame(self)
+            return Frame(self)
 
-    def _layout(self, frame: _Frame) -> _Layout:
+    def _layout(self, frame: Frame) -> _Layout:
         """What follows from the sizes in a frame."""
         sizes = tuple(frame.sizes[:])
         found = self._layouts.get(sizes)
@@ -172,11 +181,11 @@ class _Layout:
     arena: int
 
 
-class _Frame:
+class Frame:
     """The tables of a program for one call at a time, with all that stays the same entered.
 
     Attributes:
-        externals: addresses of parameters, constants and results.
+        externals: addresses of parameters, constants and results, of what is kept, and of numbers of changes.
         sizes: the symbols' values, in the program's order.
         keys: (seed, step) of every stream.
         externals_at, sizes_at: addresses of the tables.
@@ -187,7 +196,10 @@ class _Frame:
 
     def __init__(self, binding: Binding) -> None:
         outputs = [output.type for output in binding.program.graph.outputs]
-        self.externals = (ctypes.c_void_p * (binding._first_output + len(outputs)))()
+        kept = binding.memory.addresses if binding.memory is not None else []
+        rest = [*kept, *map(ctypes.addressof, binding._changes)]
+        first = binding._first_output + len(outputs)
+        self.externals = (ctypes.c_void_p * (first + len(rest)))(*[None] * first, *rest)
         self.sizes = (ctypes.c_int64 * len(binding._users))()
         self.keys = (ctypes.c_int64 * (2 * len(binding._streams)))()
         self._unused = (ctypes.c_int64 * sum(each.rank for each in outputs))()
@@ -197,7 +209,7 @@ class _Frame:
         self.unused_at = ctypes.addressof(self._unused)
 
         key_at = ctypes.addressof(self.keys)
-        for i, each in enumerate((*binding._kept, *binding.program.constants), binding._inputs):
+        for i, each in enumerate((*binding._leaves, *binding.program.constants), binding._inputs):
             if isinstance(each, Stream):
                 self.externals[i] = key_at
                 key_at += 16
@@ -237,6 +249,11 @@ def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
     return _Together(locks) if locks else None
 
 
+def _changes(leaf: Cell | Stream | Array | None) -> ctypes.c_int64:
+    """The number of changes of what a parameter is; of no account where that is an array of the caller's."""
+    return leaf.changes if isinstance(leaf, Cell) else ctypes.c_int64()
+
+
 def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     """The user's symbol for each symbol of the graph."""
     names = {str(size): name for name, size in closed.sizes.items() if isinstance(size, dims.Dim)}
@@ -253,7 +270,13 @@ def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastca
         return None
     if any(dims.substitute(a.left, sizes) != dims.substitute(a.right, sizes) for a in closed.assumptions):
         return None
-    return fastcall.binder(types, range(inputs), symbols)
+    needed = dict.fromkeys(symbols, 0)
+    for reach in closed.reaches:
+        bound = least(dims.substitute(reach.size - reach.least, sizes))
+        if bound is None:
+            return None
+        needed[bound[0]] = max(needed[bound[0]], bound[1])
+    return fastcall.binder(types, range(inputs), symbols, needed)
 
 
 def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder | None:

@@ -11,7 +11,7 @@ import functools
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,20 +60,22 @@ class _MethodDefinition(ctypes.Structure):
     ]
 
 
-def binder(inputs: Sequence[TensorType], externals: Sequence[int], symbols: Sequence[str]) -> Binder | None:
+def binder(inputs: Sequence[TensorType], externals: Sequence[int], symbols: Sequence[str],
+           least: Mapping[str, int] | None = None) -> Binder | None:
     """A builtin that binds the inputs of a call.
 
     Args:
         inputs: the type of each input; its sizes are numbers or single symbols.
         externals: the place of each input in the table of externals.
         symbols: the symbols of the table of sizes, in its order.
+        least: what symbols may not be less than.
 
     Returns: `bind(arrays, externals, sizes)`, which takes a list and the addresses of both tables, and tells whether
         the arrays fit; if not, the tables hold anything.  It keeps no array alive, so the list must be one that no
         other thread changes until the program has run.  None where a size is a formula, or where this Python or
         NumPy lays its objects out in an unknown way.
     """
-    words = _size_words(inputs, symbols)
+    words = _size_words(inputs, symbols, least or {})
     if words is None or not layout_is_known():
         return None
 
@@ -126,8 +128,9 @@ def _is_laid_out(array: np.ndarray[Any, Any], flags: int) -> bool:
     return bool(tuple(shape) == array.shape)
 
 
-def _size_words(inputs: Sequence[TensorType], symbols: Sequence[str]) -> list[list[int]] | None:
-    """What `bind` compares each size with, or None where a size is more than a number or a symbol."""
+def _size_words(inputs: Sequence[TensorType], symbols: Sequence[str],
+                least: Mapping[str, int]) -> list[list[int]] | None:
+    """What `bind` compares each size with, two words each; None where a size is more than a number or a symbol."""
     known = {dims.symbol(name): number for number, name in enumerate(symbols)}
     seen: set[Size] = set()
     words: list[list[int]] = []
@@ -136,9 +139,9 @@ def _size_words(inputs: Sequence[TensorType], symbols: Sequence[str]) -> list[li
         row: list[int] = []
         for size in each.shape:
             if isinstance(size, int):
-                row.append(size)
+                row += [size, 0]
             elif size in known:
-                row.append(-1 - 2 * known[size] - (size in seen))
+                row += [-1 - 2 * known[size] - (size in seen), least.get(str(size), 0)]
                 seen.add(size)
             else:
                 return None

@@ -6,16 +6,18 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
-from tensorc.ir.assume import Assumption, solve
+from tensorc.ir.assume import Assumption, Reach, solve
+from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
@@ -40,7 +42,7 @@ Array = np.ndarray[Any, Any]
 
 Known = frozenset[tuple[str, int]]
 
-_recordings: list[list[Function]] = []
+_hearing: list[Callable[[Function], None]] = []
 
 
 class Function:
@@ -81,8 +83,8 @@ class Function:
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
-        for made in _recordings:
-            made.append(self)
+        for hear in _hearing:
+            hear(self)
 
     @property
     def graph(self) -> Graph:
@@ -129,7 +131,7 @@ class Function:
             return outputs
 
         sizes = self._bound(arrays)
-        return self._variant(self._broadcasting(sizes)).run(arrays, sizes)
+        return self._variant(self._broadcasting(sizes), arrays).run(arrays, sizes)
 
     def _closed(self, known: Known) -> Closed:
         """The graph for calls in which these sizes are known, as they broadcast against the general assumptions."""
@@ -186,7 +188,9 @@ class Function:
         return sizes
 
     def _broadcasting(self, sizes: Mapping[str, int]) -> Known:
-        """What makes sizes 1 against an assumption; nothing where all hold.  Raises ShapeError for other breaches.
+        """What makes sizes 1 against an assumption; nothing where all hold.
+
+        Raises: ShapeError for other breaches, and for sizes that do not reach what is needed.
 
         What is assumed once these are known may be broken by further sizes.
         """
@@ -202,32 +206,53 @@ class Function:
                         raise ShapeError(self._breach(assumption, sizes))
                     more |= answers
             if not more:
-                return known
+                break
             known |= more
+
+        for reach in self._closed(known).reaches:
+            if dims.evaluate(reach.size - reach.least, sizes) < 0:
+                raise ShapeError(self._shortage(reach, sizes))
+        return known
 
     def _breach(self, assumption: Assumption, sizes: Mapping[str, int]) -> str:
         """Why a call does not fit: both placeholders, the sizes, the operation that needs them equal."""
-        def told(size: Size, n: int) -> str:
-            for node in self._inputs:
-                for axis, s in enumerate(node.shape):
-                    if dims.symbols(size) & dims.symbols(s):
-                        return f"{node.name} (axis {axis}) gives {n}"
-            return f"a fixed size is {n}"
         named = [a for a in (assumption, *self._general.assumptions) if a.where == assumption.where
                  and len(set(_sides(a, sizes))) > 1 and dims.symbols(a.left) and dims.symbols(a.right)]
         a = named[0] if named else assumption
         left, right = _sides(a, sizes)
-        return (f"{self.name}: the sizes disagree: {told(a.left, left)}, {told(a.right, right)}; "
+        return (f"{self.name}: the sizes disagree: {self._told(a.left, left)}, {self._told(a.right, right)}; "
                 f"{a.where} needs them equal")
 
-    def _variant(self, known: Known) -> Binding:
-        """The program for calls in which these sizes are known."""
+    def _shortage(self, reach: Reach, sizes: Mapping[str, int]) -> str:
+        """Why a call does not fit: the placeholder, its size, the operation that needs more."""
+        lacking = reach.size - reach.least
+        if (one := least(lacking)) is not None:
+            symbol, needed = one
+            return (f"{self.name}: {self._told(dims.symbol(symbol), sizes[symbol])}; "
+                    f"{reach.where} needs at least {needed}")
+        given = ", ".join(self._told(dims.symbol(s), sizes[s]) for s in sorted(dims.symbols(lacking)))
+        return f"{self.name}: the sizes are too small: {given}; {reach.where} would reach beyond them"
+
+    def _told(self, size: Size, n: int) -> str:
+        """Where a size comes from and what it is."""
+        for node in self._inputs:
+            for axis, s in enumerate(node.shape):
+                if dims.symbols(size) & dims.symbols(s):
+                    return f"{node.name} (axis {axis}) gives {n}"
+        return f"a fixed size is {n}"
+
+    def _variant(self, known: Known, arrays: Sequence[Array] | None = None) -> Binding:
+        """The program for calls in which these sizes are known.
+
+        Args:
+            arrays: the inputs of the call that it is for, if there is one.
+        """
         found = self._variants.get(known)
         if found is not None:
             return found
         with self._compiling:
             if known not in self._variants:
-                self._variants[known] = self._binding(self._closed(known))
+                self._variants[known] = self._binding(self._closed(known), arrays)
                 self.compilations += 1
                 if not known:
                     self._usual = self._variants[known]
@@ -235,10 +260,27 @@ class Function:
                     log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
             return self._variants[known]
 
-    def _binding(self, closed: Closed) -> Binding:
+    def _binding(self, closed: Closed, arrays: Sequence[Array] | None) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
-        code = program(closed.graph, self._passes)
-        return Binding(code, closed, len(self._inputs), self._kept(closed), self._effects(closed))
+        kept, effects = self._kept(closed), self._effects(closed)
+        folder = settings.dump()
+        if folder is not None:
+            from tensorc.runtime.dump import write
+            write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept))
+        if settings.check():
+            from tensorc.runtime.check import Checked
+            return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
+        return Binding(program(closed.graph, self._passes), closed, len(self._inputs), kept, effects)
+
+    def _values(self, closed: Closed, arrays: Sequence[Array] | None,
+                kept: Sequence[Cell | Stream | Array]) -> dict[str, Array] | None:
+        """The value of each parameter by name, for a call with these inputs."""
+        from tensorc.runtime.watched import value_of
+
+        if arrays is None:
+            return None
+        names = [p.name for p in closed.graph.params]
+        return dict(zip(names, (*arrays, *map(value_of, kept)), strict=True))
 
     def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
         """What a program reads besides the inputs, in the order of its parameters."""
@@ -325,14 +367,13 @@ def _misfit(function: str, node: Node, array: Array, how: str) -> str:
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[list[Function]]:
-    """Within the block, every function that is made is kept in the list, in the order they are made."""
-    made: list[Function] = []
-    _recordings.append(made)
+def hearing(hear: Callable[[Function], None]) -> Iterator[None]:
+    """Within the block, `hear` is told of every function that is made."""
+    _hearing.append(hear)
     try:
-        yield made
+        yield
     finally:
-        _recordings[:] = [other for other in _recordings if other is not made]
+        _hearing.remove(hear)
 
 
 @contextlib.contextmanager

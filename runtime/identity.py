@@ -15,13 +15,14 @@ import numpy as np
 import tensorc
 from tensorc import ops
 from tensorc.codegen.cpu.target import Target
-from tensorc.ir.graph import Graph
+from tensorc.ir.graph import Graph, nested
+from tensorc.ir.node import Node
 from tensorc.runtime import IMPORTED
 
 if TYPE_CHECKING:
     from tensorc.passes.manager import Pipeline
 
-COMPILER = ("codegen", "ir", "ops", "passes", "runtime")
+COMPILER = ("codegen", "custom", "ir", "ops", "passes", "runtime")
 """The packages whose sources decide what code is made."""
 
 
@@ -37,8 +38,26 @@ def of_program(graph: Graph, text: str, pipeline: Pipeline | None) -> str | None
         text: the graph's canonical text.
     """
     passes = of_passes(pipeline)
-    own = all(getattr(ops, node.op.name, None) is node.op for node in graph.nodes)
+    own = all(getattr(ops, node.op.name, None) is node.op or digest_of(node) for node in all_nodes(graph))
     return _key("program", text, passes) if passes is not None and own else None
+
+
+def of_scalar(digest: str, kinds: str) -> str | None:
+    """The key of a user's scalar function on arguments of these kinds."""
+    return _key("scalar", digest, kinds)
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph and of the graphs that they run."""
+    for node in graph.nodes:
+        yield node
+        for inner in nested(node):
+            yield from all_nodes(inner)
+
+
+def digest_of(node: Node) -> str | None:
+    """What the code of a user's operation depends on besides the graph's text; None if unknown, or if it is not one."""
+    return node.op.digest(node) if node.op.digest is not None else None
 
 
 def of_library(name: str) -> str | None:

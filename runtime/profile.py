@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tensorc.codegen.cost import cost
+from tensorc.ir import dims
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import named_groups
-from tensorc.ir.text import inline, labels
+from tensorc.ir.kernels import ROWS, named_groups
+from tensorc.ir.text import inline, labels, shown_graphs
 from tensorc.ir.types import f32, f64
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime import threads
@@ -146,6 +147,7 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
           best: Limits) -> tuple[Row, ...]:
     """The rows of all kernels that ran, the slowest first."""
     sources = _sources(program.planned)
+    inside = _sizes(program.planned, sizes)
     total = sum(seconds.values()) or 1.0
     rows = []
     for group, kernels in program.assembly.lowered:
@@ -153,7 +155,7 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
             times, took = calls[kernel.name], seconds[kernel.name]
             if not times:
                 continue
-            spent = cost(kernel, sizes)
+            spent = cost(kernel, inside[group.name])
             wide = any(b.dtype is f64 for b in kernel.buffers)
             memory = spent.bytes / best.bandwidth(spent.bytes)
             arithmetic = (spent.flops or 0) / best.peak(f64 if wide else f32)
@@ -169,13 +171,26 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
 def _sources(graph: Graph) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
     """Of every group: its nodes by name, their operations, and the user's lines; of a body, those of its loop."""
     found: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {}
-    for name, group, inside in named_groups(graph):
+    shown = shown_graphs(graph)
+    for name, group, inside in ((n, g, shown[id(planned)]) for n, g, planned in named_groups(graph)):
         names = labels(inside)
         nodes = [n for n in (group.nodes or group.outputs) if n.op.name != "parameter" and not inline(n)]
         lines = dict.fromkeys(str(line) for n in nodes for line in inside.provenance.get(n, ()))
         around = next((found[n][2] for n in reversed(found) if name.startswith(f"{n}_")), ())
         operations = [n.op.name for n in nodes] if group.nodes else ["copy"]
         found[name] = tuple(names[n] for n in nodes), tuple(dict.fromkeys(operations)), tuple(lines) or around
+    return found
+
+
+def _sizes(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
+    """What the symbols of each group stand for; a loop that is watched goes through all rows of its batch at once."""
+    found: dict[str, Mapping[str, int]] = {}
+    batches: dict[str, Mapping[str, int]] = {}
+    for name, group, _ in named_groups(graph):
+        found[name] = next((batches[n] for n in reversed(batches) if name.startswith(f"{n}_")), sizes)
+        if group.bodies:
+            rows = {} if group.batch is None else {ROWS: dims.evaluate(group.batch, found[name])}
+            batches[name] = {**found[name], **rows}
     return found
 
 

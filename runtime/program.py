@@ -9,12 +9,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.compile import compile_text
 from tensorc.codegen.cpu.program import load_image
@@ -25,6 +26,7 @@ from tensorc.ir.graph import Graph, replace_nodes
 from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
 from tensorc.runtime import identity, store, threads
+from tensorc.runtime.debug import PassLog, tell_program, tell_shared
 from tensorc.runtime.memory import Arena
 from tensorc.runtime.ready import prepare
 
@@ -49,17 +51,23 @@ class Program:
         graph: the closed graph it was made of.
         sizes: the size symbols it takes, in order of appearance in the parameters.
         order: for each entry of the native code's table of sizes, the symbol's place in `sizes`.
+        kernels: how many there are.
         native: its code in memory.
         constants: the arrays that follow the parameters in the table of externals.
+        kept: bytes of each buffer that is to be kept from call to call; these follow the outputs.
+        counted: the variables, as numbers of parameters, whose numbers of changes come last.
+        is_kept: whether it is in the store for other processes.
+        passes_told: a line for each pass, where TENSORC_DEBUG asks for them and they have been run.
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
         prepare()
-        entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
-        self.order: list[int] = entry.facts["order"]
-        self.constants = entry.arrays
+        key = identity.of_program(graph, text, pipeline)
+        entry = store.fetch(key, self._compile)
+        self.is_kept = key is not None and store.shared() is not None
+        self._take(entry)
         with self._timed("load"):
             self.native = load_image(entry.image, threads.symbols())
 
@@ -68,6 +76,8 @@ class Program:
         self.graph = graph
         self.sizes = size_symbols(graph)
         self.times: dict[str, float] = {}
+        self.is_kept = False
+        self.passes_told: list[str] = []
         self._pipeline = pipeline
         self._arenas: list[Arena] = []
 
@@ -82,8 +92,12 @@ class Program:
         from tensorc.passes.context import Context
         from tensorc.passes.pipeline import default
 
+        context = Context()
+        told = PassLog(context) if settings.debug() >= 2 else None
         with self._timed("passes"):
-            return (self._pipeline or default()).run(self.graph, Context())
+            planned = (self._pipeline or default()).run(self.graph, context)
+        self.passes_told = told.lines if told else []
+        return planned
 
     @functools.cached_property
     def assembly(self) -> Assembly:
@@ -99,14 +113,24 @@ class Program:
         text = self.assembly.text
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
-        order, constants = self._table()
-        return store.Entry(image, {"order": order}, constants)
+        return self._entry(image)
 
-    def _table(self) -> tuple[list[int], tuple[np.ndarray[Any, Any], ...]]:
-        """`order` and `constants`, from the assembly."""
+    def _entry(self, image: bytes) -> store.Entry:
+        """An image of the assembly, and what must be known to run it."""
         assert self.planned.plan is not None
-        order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
-        return order, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
+        spec = self.assembly.spec
+        order = [self.sizes.index(s) for s in spec.sizes]
+        facts = {"order": order, "kernels": len(self.assembly.loops), "kept": spec.keep.kept if spec.keep else (),
+                 "counted": spec.counted}
+        return store.Entry(image, facts, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants))
+
+    def _take(self, entry: store.Entry) -> None:
+        """What an entry says of the table of externals and of that of sizes."""
+        self.order: Sequence[int] = entry.facts["order"]
+        self.kernels: int = entry.facts["kernels"]
+        self.kept: Sequence[int] = entry.facts["kept"]
+        self.counted: Sequence[int] = entry.facts["counted"]
+        self.constants = entry.arrays
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -142,7 +166,10 @@ def size_symbols(graph: Graph) -> tuple[str, ...]:
 
 
 def canonical(graph: Graph) -> str:
-    """The graph's text with names of parameters and sizes numbered: equal for graphs that compute the same."""
+    """The graph's text with names of parameters and sizes numbered, and what its users' operations are.
+
+    Equal for graphs that compute the same.
+    """
     sizes: dict[str, Size] = {s: dims.symbol(f"s{i}") for i, s in enumerate(size_symbols(graph))}
     params = {p: make(OPS["parameter"], name=f"p{i}", role=p.role, uid=0,
                       type=p.type.with_shape([dims.substitute(s, sizes) for s in p.shape]))
@@ -150,7 +177,9 @@ def canonical(graph: Graph) -> str:
     roots = replace_nodes(graph.roots, params, sizes)
     renamed = replace(graph, name="g", params=tuple(params.values()),
                       updates=tuple((params[v], new) for v, new in graph.updates)).with_roots(roots)
-    return dump(renamed, lines=False)
+    users = dict.fromkeys((n.op.name, identity.digest_of(n) or str(id(n.op)))
+                          for n in identity.all_nodes(renamed) if n.op.digest is not None)
+    return dump(renamed, lines=False) + "".join(f"# {name} {digest}\n" for name, digest in users)
 
 
 _programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None], Program] = weakref.WeakValueDictionary()
@@ -172,6 +201,9 @@ def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
             found = _programs[key] = Program(graph, text, pipeline)
             how = "compiled" if found.compiled else "loaded"
             log.info("%s %s in %.0f ms", how, graph.name, 1e3 * sum(found.times.values()))
+            tell_program(found, how if found.compiled else "loaded from the store")
+        elif found.graph is not graph:
+            tell_shared(graph, found)
         _recent.append(found)
         return found
 

@@ -63,7 +63,7 @@ class Stopwatch:
                 shares = self._shares(site.parts) if site.parts else [1.0]
                 for launch, share in zip(site.step, shares, strict=True):
                     ticks[launch.source] = ticks.get(launch.source, 0.0) + share * took
-                    calls[launch.source] = runs
+                    calls[launch.source] = max(runs, calls.get(launch.source, 0))
         return Timing(ticks, calls)
 
     def second(self) -> float:

@@ -3,6 +3,8 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --dump-ir net.ir --stage ptx            the same for a GPU, which need not be there
+    tensorc --dump-ir train.py --html out.html      all of it on one page, for a browser
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
     tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
     tensorc --new-pass FastSwish                    a file to start a pass from, and its test
@@ -32,7 +34,7 @@ from tensorc.errors import ArgumentError, TensorcError
 if TYPE_CHECKING:
     from tensorc.inspect.found import Found
 
-STAGES = ("graph", "loops", "llvm", "asm")
+STAGES = ("graph", "loops", "llvm", "asm", "cuda", "ptx")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Action:
 class View:
     """Something that `--dump-ir` can show of functions: the option, the name of its value, and what prints it.
 
-    `after` says whether `--after` means something to it.
+    `after` says whether `--after` means something to it; `together`, whether it wants all functions that were asked
+    for at once.  Otherwise it is given each as soon as the script makes it, which may go on to train for hours.
     """
 
     option: str
@@ -60,6 +63,7 @@ class View:
     help: str
     show: Callable[[Sequence[Found], argparse.Namespace], None]
     after: bool = True
+    together: bool = False
 
 
 Entry = TypeVar("Entry", Action, View)
@@ -77,9 +81,20 @@ def _dump(options: argparse.Namespace) -> int:
     from tensorc.inspect.found import chosen, functions_of, located
 
     path, name = located(options.dump_ir)
-    functions, status = functions_of(path, options.arguments)
+    show = view.show if view else _stages
+    shown: list[object] = []
+
+    def hear(number: int, found: Found) -> None:
+        if name in (None, str(number), *found.names):
+            shown.append(found.function)
+            show([found], options)
+            sys.stdout.flush()
+
+    functions, status = functions_of(path, options.arguments, hear=None if view and view.together else hear)
     if functions or status == 0:
-        (view.show if view else _stages)(chosen(functions, name, path), options)
+        left = [f for f in chosen(functions, name, path) if f.function is None or f.function not in shown]
+        if left:
+            show(left, options)
     return status
 
 
@@ -151,16 +166,30 @@ def _list(options: argparse.Namespace) -> int:
     return status
 
 
+def _html(functions: Sequence[Found], options: argparse.Namespace) -> None:
+    from tensorc.inspect.found import located
+    from tensorc.inspect.page import write_page
+
+    print(write_page(options.html, functions, located(options.dump_ir)[0].name))
+
+
 def _time(options: argparse.Namespace) -> int:
     """`--time`: shows where the time of functions goes; returns the status of the script, 0 for text."""
     from tensorc.inspect.found import chosen, functions_of, located
-    from tensorc.inspect.times import parsed_sizes, print_times
+    from tensorc.inspect.times import parsed_sizes, print_times, profiles_of
 
     sizes = parsed_sizes(options.sizes)
     path, name = located(options.time)
     functions, status = functions_of(path, options.arguments, inputs=True)
     if functions or status == 0:
-        print_times(chosen(functions, name, path), sizes, named=name is not None)
+        timed = chosen(functions, name, path)
+        profiles = profiles_of(timed, sizes, named=name is not None)
+        if options.html is None:
+            print_times(timed, profiles)
+        else:
+            from tensorc.inspect.page import write_page
+
+            print(write_page(options.html, timed, path.name, list(profiles)))
     return status
 
 
@@ -202,9 +231,10 @@ ACTIONS: tuple[Action, ...] = (
 
 VIEWS: tuple[View, ...] = (
     View("--diff", None, "what each pass changed, or the one that --after names", _diff),
-    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node),
+    View("--node", "N", "the history of the node that the dump (--after PASS) calls N", _node, together=True),
     View("--why", "RULE", "where a rewrite fired, where it nearly did, and why it did not", _why, after=False),
     View("--dot", None, "the graph for Graphviz: tensorc … --dot | dot -Tsvg", _dot),
+    View("--html", "OUT.html", "one page with graphs, kernels and code; after --time also times", _html, after=False),
 )
 
 

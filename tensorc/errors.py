@@ -39,5 +39,13 @@ class RewriteError(TensorcError, RuntimeError):
         self.repro = repro
 
 
+class CheckError(TensorcError, ArithmeticError):
+    """A kernel that does not compute what its reference does, or makes a NaN, while TENSORC_CHECK=1."""
+
+
 class InternalError(TensorcError, RuntimeError):
     """A fault of the compiler itself."""
+
+
+class DeviceError(TensorcError, RuntimeError):
+    """A device was asked for that is not there, or what makes code for it is not installed."""

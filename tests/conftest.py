@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     `name` is a path such as "passes/softmax.txt".  A difference, or a file that is
     missing, fails the test and shows the lines; `pytest --update-golden` writes the
     file instead, and the reviewer reads the change in the diff of the commit.
+
+    Names in use begin anew, so that the text does not depend on which tests ran before.
     """
+    if "tensorc.backend" in sys.modules:
+        sys.modules["tensorc.backend"].clear_session()
     update = request.config.getoption("--update-golden")
 
     def compare(name: str, text: str) -> None:
@@ -52,3 +57,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         )
 
     return compare
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """What a test defines of its own is not there for others, such as those that walk all operations."""
+    from tensorc.codegen.scalars import SCALARS
+    from tensorc.custom.library import operation
+    from tensorc.ir.node import OPS
+
+    tables: list[dict[str, object]] = [OPS, SCALARS]  # type: ignore[list-item]
+    before = [dict(table) for table in tables]
+    yield
+    for table, was in zip(tables, before, strict=True):
+        table.clear()
+        table.update(was)
+    operation.cache_clear()

@@ -140,13 +140,13 @@ def _in_further_dtypes(op: Op) -> Iterator[Sample]:
 
 
 def _inferred(op: Op, sample: Sample) -> TensorType | None:
-    """The type of the result; None where the operation does not take the operands, or assumes sizes to be equal."""
-    with collecting() as assumed:
+    """The type of the result; None where the operation does not take the operands, or assumes anything of sizes."""
+    with collecting() as needs:
         try:
             result = op.infer(*sample.operands, **sample.attrs)
         except TensorcError:
             return None
-    return None if assumed else result
+    return None if needs.equal or needs.reach else result
 
 
 def _case(op: Op, sample: Sample, label: str) -> Case:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tensorc import backend as K
 from tensorc.errors import ArgumentError, RewriteError
 from tensorc.ops.elementwise import exp, sigmoid, tanh
 from tensorc.ops.reduce import sum
-from tensorc.passes import Rewrite, graph_pass, register, using
+from tensorc.passes import Rewrite, choice, graph_pass, register, using
 from tensorc.passes.context import Context
 from tensorc.passes.identity import identity_of
 from tensorc.passes.manager import Pipeline, rewrite
@@ -248,7 +249,8 @@ def test_names_of_the_compilers_own_are_not_taken_by_accident():
     assert default().replace("layout", layout).names == default().names
 
 
-def test_passes_are_registered_under_a_name():
+def test_passes_are_registered_under_a_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "_registered", {})
     register("test-swish", Swish())
     assert fires(swish(passes="test-swish"))
     with using("test-swish"):
@@ -341,6 +343,8 @@ def test_a_version_alone_does_not_make_passes_equal():
     assert identity_of(closing_over(1)) != identity_of(closing_over(2))
     assert identity_of(closing_over(np.ones(3))) != identity_of(closing_over(np.zeros(3)))
     assert identity_of(closing_over(threading.Lock())) is None
+    assert identity_of(closing_over(exp)) is not None
+    assert identity_of(closing_over(replace(exp))) is None
     assert identity_of(Swish()) is None
 
 

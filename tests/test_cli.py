@@ -64,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_devices_names_the_processor_and_its_threads(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--devices"]) == 0
 
-    cpu, cuda = capsys.readouterr().out.splitlines()
+    cpu, cuda, *_ = capsys.readouterr().out.splitlines()
     assert cpu.startswith("cpu ")
     assert "bits" in cpu
     assert "thread" in cpu
@@ -211,6 +211,28 @@ def shown(path: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     return capsys.readouterr().out
 
 
+def test_functions_are_shown_while_the_script_goes_on(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("model.py", SCRIPT + "sys.__stdout__.write('the script goes on\\n')\n")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "__stdout__", sys.stdout)
+        assert cli.main(["--dump-ir", f"{path}:double", "--after", "input"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == "the script goes on"
+
+
+def test_a_mistake_in_the_command_ends_the_script(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("model.py", SCRIPT.replace("double =", "print('went on')\ndouble ="))
+
+    assert cli.main(["--dump-ir", path, "--after", "fuze"]) == 1
+
+    assert capsys.readouterr().err == "tensorc: no pass is called 'fuze'; did you mean fuse?\n"
+
+
 def test_a_function_answers_to_its_variable(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--dump-ir", f"{script}:layer", "--after", "input"]) == 0
 
@@ -226,7 +248,8 @@ def test_graphs_of_a_text(
 
 
 @pytest.mark.parametrize(
-    ("stage", "shows"), [("loops", "kernel"), ("llvm", "define"), ("asm", ".text")], ids=["loops", "llvm", "asm"]
+    ("stage", "shows"), [("loops", "kernel"), ("llvm", "define"), ("asm", ".text"), ("cuda", "cuda.blockIdx")],
+    ids=["loops", "llvm", "asm", "cuda"],
 )
 def test_stages(
     stage: str, shows: str, write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
@@ -249,6 +272,9 @@ def test_stages(
         ("unknown_node", GRAPH, ["model.ir", "--node", "%10"]),
         ("node_of_many_functions", SCRIPT, ["model.py", "--node", "%0"]),
         ("node_after_all", GRAPH, ["model.ir", "--node", "%0", "--after", "all"]),
+        ("empty_text", "", ["model.ir"]),
+        ("empty_script", "", ["model.py"]),
+        ("text_with_two_errors", GRAPH + "  %1 = tahn(%0)\n", ["model.ir"]),
         ("directory", None, ["."]),
         ("near_file", GRAPH, ["modle.ir"]),
         ("pass_of_another_stage", GRAPH, ["model.ir", "--after", "all", "--stage", "asm"]),

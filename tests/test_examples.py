@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ def test_digits_learns_and_draws(tmp_path: Path) -> None:
     assert accuracy is not None
     assert float(accuracy[1]) >= 97
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_operations_of_ones_own_learn(tmp_path: Path) -> None:
+    done = run_example("own_operations.py", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    accuracy = re.search(r"^accuracy ([\d.]+)%", done.stdout, re.MULTILINE)
+    assert accuracy is not None
+    assert float(accuracy[1]) >= 96
 
 
 def test_digits_says_when_it_falls_short(tmp_path: Path) -> None:
@@ -115,3 +125,70 @@ def test_own_pass_fires(tmp_path: Path) -> None:
     assert "sigmoid" in exact
     assert "sigmoid" not in cheap
     assert float(cheap.split()[-1]) == pytest.approx(0.142, abs=0.001)
+
+
+def test_the_test_of_swish_passes() -> None:
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "."],
+                          cwd=ROOT / "examples" / "swish", env={"PYTHONPATH": str(ROOT), "HOME": "/", "PATH": ""},
+                          capture_output=True, text=True)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_weights_in_eight_bits_read_as_well(tmp_path: Path) -> None:
+    done = run_example("int8.py", "--wide", "64", cwd=tmp_path)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stdout + done.stderr
+    sizes = [int(size.replace(",", "")) for size in re.findall(r": +([\d,]+) bytes", done.stdout)]
+    assert sizes[1] < 0.3 * sizes[0]
+
+
+def test_clipped_gradients_keep_a_training_on_its_way(tmp_path: Path) -> None:
+    done = run_example("clipping.py", "--steps", "300", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    wild, clipped = (float(share) for share in re.findall(r"([\d.]+)% read rightly", done.stdout))
+    assert clipped > 90 > wild
+
+
+def test_counts_of_operations_follow_the_formula(tmp_path: Path, golden: Callable[[str, str], None]) -> None:
+    done = run_example("flops.py", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    golden("cli/flops.txt", done.stdout)
+
+
+def test_gradients_are_clipped_by_their_norm_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from clipping import clip_gradients
+
+    from tensorc import backend as K
+
+    slopes = [np.array([3.0, 0.0], "float32"), np.array([[0.0], [4.0]], "float32")]
+    for limit in (2.5, 10.0):
+        weights = [K.variable(np.ones_like(g)) for g in slopes]
+        given = [K.placeholder(g.shape) for g in slopes]
+        counter = K.variable(0.0)
+        step = K.function(given, [], passes=clip_gradients(limit), updates=[
+            *((w, w - 0.5 * g) for w, g in zip(weights, given, strict=True)), (counter, counter + 1)])
+        step(slopes)
+        for w, g in zip(weights, slopes, strict=True):
+            np.testing.assert_allclose(K.get_value(w), 1 - 0.5 * min(1, limit / 5) * g, rtol=1e-6)
+        step([np.zeros_like(g) for g in slopes])
+        assert np.isfinite(K.get_value(weights[0])).all()
+        assert K.get_value(counter) == 2
+
+
+def test_int8_weights_are_near_what_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from int8 import Int8Weights
+
+    from tensorc import backend as K
+
+    values = np.random.default_rng(0).normal(size=(30, 7)).astype("float32")
+    values[:, 3] = 0
+    w, x = K.variable(values, name="w"), K.placeholder((None, 30), name="x")
+    near = K.function([x], [K.dot(x, w)], passes=Int8Weights([w]))
+    row = np.random.default_rng(1).normal(size=(5, 30)).astype("float32")
+    slack = np.abs(row).sum(axis=1, keepdims=True) * np.abs(values).max(axis=0) / 127 / 2
+    assert (np.abs(near([row])[0] - row @ values) <= slack + 1e-5).all()
+    assert len(near.compiled.program.assembly.lowered) == 1

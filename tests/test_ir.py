@@ -17,6 +17,7 @@ from tensorc.ir.node import constant, make
 from tensorc.ir.parse import parse
 from tensorc.ir.text import dump
 from tensorc.ir.types import f32, parse_type
+from tests.graphs import closed, tensor
 
 n, m = symbol("n"), symbol("m")
 
@@ -105,12 +106,73 @@ def test_constants_survive_the_text(value):
     assert again.outputs[0] is graph.outputs[0]
 
 
+HEAD = "graph f(x: f32[n,4]; w: variable f32[4,2])\n"
+WRONG = [
+    "  return x\n",
+    "graf f(x: f32[n])\n",
+    "graph f(x: f32[n]\n",
+    "graph f(x: f32[n]) -> f32\n",
+    "graph f(x f32[n])\n",
+    "graph f(x: g32[n])\n",
+    "graph f(x: f32[n*])\n",
+    "graph f(x: f32[n], x: f32[n])\n",
+    "graph f(x: weight f32[n])\n",
+    HEAD + "  %0 = tanh(x)\n",
+    HEAD + "  %0 = tanh(x)\ngraph g(x: f32[n])\n",
+    HEAD + "  y = tanh(x)\n",
+    HEAD + "  %0: f32[n,4]\n",
+    HEAD + "  %0 = tahn(x)\n",
+    HEAD + "  %0 = tanh x\n",
+    HEAD + "  %0 = tanh(x\n",
+    HEAD + "  %0 = 3\n",
+    HEAD + "  %0 = tanh(y)\n",
+    HEAD + "  %0 = tanh()\n",
+    HEAD + "  %0 = add(x, 1)\n",
+    HEAD + "  %0 = add(x, 1:f33)\n",
+    HEAD + "  %0 = add(x, one:f32)\n",
+    HEAD + "  %0 = add(x, w)\n",
+    HEAD + "  %0: f32[n,5] = tanh(x)\n",
+    HEAD + "  %0: f32n = tanh(x)\n",
+    HEAD + "  %0 = tanh(x)\n  %0 = exp(x)\n",
+    HEAD + "  %0 = sum(x) axes=[1]\n",
+    HEAD + "  %0 = sum(x) {axes=[1]}\n",
+    HEAD + "  %0 = sum(x) {axis=[1], keepdims=true}\n",
+    HEAD + "  %0 = sum(x) {axes, keepdims=true}\n",
+    HEAD + "  %0 = sum(x) {axes=1, keepdims=true}\n",
+    HEAD + "  %0 = sum(x) {axes=[2], keepdims=true}\n",
+    HEAD + "  %0 = sum(x) {axes=[&], keepdims=true}\n",
+    HEAD + "  %0 = scan(x) {body=@body0, sequences=1, states=0, length=n, reverse=false, result=0}\n",
+    HEAD + "  %0 = tanh(x)\n  return %1\n",
+    HEAD + "  %0 = tanh(w)\n  return %0 ; w = %0\n",
+    HEAD + "  %0 = tanh(x)\n  return %0 ; w := %0\n",
+    HEAD + "  %0 = tanh(x)\n  return %0 ; x := %0\n",
+]
+
+
+def test_errors_in_the_text_as_they_are_shown(golden):
+    shown = []
+    for text in WRONG:
+        with pytest.raises(IRError) as caught:
+            parse(text)
+        shown.append(str(caught.value))
+    golden("errors/ir_text.txt", "\n\n".join(shown))
+
+
+def test_strings_may_hold_what_separates():
+    message = "a, (b # 'c' = \\"
+    x = tensor("x", 3)
+    graph = closed(ops.print(x, message=message, uid=0))
+
+    again, = parse(str(graph))
+    assert again.outputs == graph.outputs
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (("784,10]", "783,10]"), "line 2, column"),
     (("add(%0, b)", "add(%9, b)"), "%9 is not defined"),
     (("maximum(", "maximam("), "no op is called maximam"),
     (("f32[n,10] = add", "f32[n,11] = add"), "the text says f32[n,11]"),
-    (("{axes=[0]", "{axis=[0]"), "attribute 'axis' is unknown"),
+    (("{axes=[0]", "{axis=[0]"), "sum has no attribute 'axis'; did you mean axes?"),
     (("return", "  "), "line"),
 ])
 def test_an_error_in_the_text_has_its_place(change, message):

@@ -32,6 +32,7 @@ LAYERS = {
     "tensorc.codegen": {"errors", "settings", "ir", "ops"},
     "tensorc.runtime": {"errors", "settings", "ir", "ops", "passes", "codegen"},
     "tensorc.backend": {"errors", "settings", "ir", "ops", "autodiff", "runtime"},
+    "tensorc.custom": {"errors", "ir", "ops", "autodiff", "backend", "codegen", "runtime"},
     "tensorc.keras": {"backend"},
     "tensorc.testing": {"errors", "ir", "ir.parse", "ops", "autodiff", "passes", "runtime"},
     "tensorc.inspect": {"errors", "settings", "ir", "ir.parse", "ops", "passes", "codegen", "runtime"},
@@ -146,7 +147,7 @@ def test_no_module_needs_itself() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("statement", ["import tensorc", "from tensorc import backend"])
+@pytest.mark.parametrize("statement", ["import tensorc", "from tensorc import backend", "from tensorc import custom"])
 def test_import_is_light(statement: str) -> None:
     heavy = ("numba", "llvmlite", "networkx", "scipy", "matplotlib")
     script = f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])"
@@ -173,6 +174,11 @@ def test_a_checkout_works_uninstalled_beside_modules_of_the_same_name(tmp_path: 
     assert (done.stdout, done.stderr) == ("True tensorc.runtime\n", "")
 
 
+def _files_of_the_page() -> set[str]:
+    folder = ROOT / "tensorc/inspect/page"
+    return {f"tensorc/inspect/page/{path.name}" for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")}
+
+
 def test_the_wheel_holds_everything_and_works_alone(tmp_path: Path) -> None:
     tree, site = tmp_path / "tree", tmp_path / "site"
     tree.mkdir()
@@ -190,7 +196,8 @@ def test_the_wheel_holds_everything_and_works_alone(tmp_path: Path) -> None:
 
     expected = {module.replace(".", "/") + ("/__init__" if path.name == "__init__.py" else "") + ".py"
                 for module, path in MODULES.items()}
-    assert {name for name in names if ".dist-info/" not in name} == {*expected, "tensorc/py.typed"}
+    expected |= {"tensorc/py.typed", *_files_of_the_page()}
+    assert {name for name in names if ".dist-info/" not in name} == expected
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
     script = "import tensorc, tensorc.passes, tensorc.codegen.cpu, tensorc.runtime; print(tensorc.__path__)"

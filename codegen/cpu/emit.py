@@ -23,8 +23,8 @@ from tensorc.codegen.cpu.emit_values import Region
 from tensorc.codegen.cpu.marks import NO_MARKS, Marks, marked
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.schedule import TILE_ROWS, Schedule, box_schedule, schedule
+from tensorc.codegen.weigh import call_cost
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -77,7 +77,7 @@ def _work_of(body: ir.Body, known: set[str]) -> Size:
 
 
 def _work_of_expr(e: ir.Expr) -> int:
-    return sum(SCALARS[x.fn].cost if isinstance(x, ir.Call) else isinstance(x, ir.Load) for x in ir.walk(e))
+    return sum(call_cost(x) if isinstance(x, ir.Call) else isinstance(x, ir.Load) for x in ir.walk(e))
 
 
 def _units(k: ir.Kernel, how: Schedule) -> dict[str, Size]:

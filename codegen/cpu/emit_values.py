@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import step
 from tensorc.codegen.cpu.emit_sizes import Entry, Sizes, symbols_of
 from tensorc.codegen.cpu.emit_text import Known, Lines, numbers
+from tensorc.codegen.cpu.foreign import call_text, in_lanes
 from tensorc.codegen.cpu.lanes import Lanes, literal, llvm_type
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.scalars import SCALARS
 from tensorc.ir import dims
 from tensorc.ir.dims import Apply, Atom, Dim, Size
 from tensorc.ir.types import DType, f64, i32, i64
@@ -126,8 +128,31 @@ class Values(Sizes):
                 if arg.dtype is dtype:
                     return self.expr(arg)
                 return self.before_loop(e, (arg,), lambda n, x: self.lanes(arg.dtype, n).cast(x, dtype))
+            case ir.Call(fn, args, dtype) if SCALARS[fn].source is not None:
+                return self.foreign(e, fn, args, dtype)
             case ir.Call(fn, args, _):
                 return self.before_loop(e, args, lambda n, *xs: self.lanes(args[-1].dtype, n).apply(fn, *xs))
+
+    def foreign(self, e: ir.Expr, fn: str, args: tuple[ir.Expr, ...], dtype: DType) -> Value:
+        """A user's function."""
+        dtypes = tuple(a.dtype for a in args)
+
+        def compute(n: int, *texts: str) -> str:
+            return call_text(self.lanes(dtype, n), fn, dtypes, dtype, texts)
+
+        if self.region is None or self.region.masks is None or in_lanes(fn, dtypes):
+            return self.before_loop(e, args, compute)
+        return self.each(tuple(self.alive(self.expr(a)) for a in args), dtype, compute)
+
+    def alive(self, v: Value) -> Value:
+        """The value with that of the first lane in those that are not alive: a loop ends on it as on the others."""
+        r = self.here
+        if not v.vector or r.masks is None:
+            return v
+        kind, o = llvm_type(v.dtype, r.width), self.lanes(v.dtype, r.width)
+        first = self.let(f"extractelement {kind} {v.texts[0]}, i32 0")
+        others = self.splat(llvm_type(v.dtype), first, r.width)
+        return replace(v, texts=[o.select(m, x, others) for m, x in zip(r.masks, v.texts, strict=True)])
 
     def before_loop(self, e: ir.Expr, args: tuple[ir.Expr, ...], compute: Callable[..., str]) -> Value:
         """compute(lanes, arguments…), before the outermost loop that `e` does not depend on."""

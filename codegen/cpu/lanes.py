@@ -154,6 +154,10 @@ class Lanes(Instructions):
     def mod(self, a: str, b: str) -> str:
         return self._called("mod", a, b) if self.dtype.is_float else integer.mod(self, a, b)
 
+    def fmod(self, a: str, b: str) -> str:
+        """C's fmod, of the sign of a."""
+        return self._called("fmod", a, b)
+
     # -- transcendental functions
 
     def pow(self, x: str, y: str) -> str:

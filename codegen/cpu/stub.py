@@ -8,8 +8,8 @@ a Signature for `bind`, of a program's entry for `run`, whose second item is Non
 serves every program.
 
 `bind` takes an exact list of exact ndarrays of the very dtype objects of the signature, C-contiguous and aligned.
-A size's word is the size itself where that is known, −1 − 2·symbol where the symbol gets its value, and
-−2 − 2·symbol where it must have that value.
+Two words say what a size may be.  The first is the size itself where that is known, −1 − 2·symbol where the symbol gets
+its value, and −2 − 2·symbol where it must have that value; the second, what a symbol's value may not be less than.
 
 Fields of arrays are read where NumPy 2 lays them, `PyArrayObject_fields` of ndarraytypes.h, behind a head of 16 bytes.
 """
@@ -182,7 +182,8 @@ next:
   br i1 %left, label %each, label %end
 each:
   %size_place = getelementptr i64, ptr %shape, i64 %i
-  %word_place = getelementptr i64, ptr %words, i64 %i
+  %words_before = shl i64 %i, 1
+  %word_place = getelementptr i64, ptr %words, i64 %words_before
   %size = load i64, ptr %size_place, align 8
   %word = load i64, ptr %word_place, align 8
   %symbolic = icmp slt i64 %word, 0
@@ -194,7 +195,12 @@ symbol:
   %bound_bit = and i64 %code, 1
   %bound = icmp eq i64 %bound_bit, 1
   %value_place = getelementptr i64, ptr %sizes, i64 %number
-  br i1 %bound, label %recall, label %set
+  br i1 %bound, label %recall, label %measure
+measure:
+  %least_place = getelementptr i64, ptr %word_place, i64 1
+  %least = load i64, ptr %least_place, align 8
+  %reaches = icmp sge i64 %size, %least
+  br i1 %reaches, label %set, label %end
 set:
   store i64 %size, ptr %value_place, align 8
   br label %fits
@@ -211,7 +217,7 @@ fits:
   br label %next
 
 end:
-  %result = phi i1 [ true, %next ], [ false, %compare ]
+  %result = phi i1 [ true, %next ], [ false, %compare ], [ false, %measure ]
   ret i1 %result
 }
 """

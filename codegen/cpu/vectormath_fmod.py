@@ -1,4 +1,4 @@
-"""mod and floordiv of floats, exact for any quotient.
+"""fmod, mod and floordiv of floats, exact for any quotient.
 
 The remainder of |a| by |b| is a - b trunc(a / b), computed exactly, while the quotient fits the mantissa; beyond that
 `fmod_far` divides as on paper, a bit at a time.
@@ -10,6 +10,11 @@ import math
 
 from tensorc.codegen.cpu.vectormath import Instructions
 from tensorc.ir.types import f32, f64
+
+
+def fmod(o: Instructions, lines: list[str]) -> None:
+    """C's fmod: a - b trunc(a / b), of the sign of a."""
+    lines.append(f"  ret {o.T} {_fmod(o)}")
 
 
 def mod(o: Instructions, lines: list[str]) -> None:

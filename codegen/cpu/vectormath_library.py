@@ -22,6 +22,7 @@ BODIES: dict[str, tuple[int, str, Body]] = {
     "cos": (1, "alwaysinline", trig.cos),
     "sin_far": (1, "noinline cold", trig.sin_far),
     "cos_far": (1, "noinline cold", trig.cos_far),
+    "fmod": (2, "alwaysinline", fmod.fmod),
     "mod": (2, "alwaysinline", fmod.mod),
     "floordiv": (2, "alwaysinline", fmod.floordiv),
     "pow": (2, "noinline", integer.pow_by_squaring),

@@ -60,7 +60,7 @@ def promoted(values: Iterable[Any]) -> list[Node]:
     if len(dtypes) < len(values):
         for value in values:
             if not isinstance(value, SYMBOLIC):
-                dtype = _making_room(dtype, literal_dtype(value))
+                dtype = making_room(dtype, literal_dtype(value))
     return [as_node(v, dtype) for v in values]
 
 
@@ -134,7 +134,7 @@ def _list_dtype(values: Sequence[Any]) -> DType:
     return common_dtype([literal_dtype(v) for v in values])
 
 
-def _making_room(dtype: DType, value: DType) -> DType:
+def making_room(dtype: DType, value: DType) -> DType:
     """The dtype of tensors when they meet a literal of dtype `value`."""
     if value.is_float and not dtype.is_float:
         return parse_dtype(None)

@@ -7,8 +7,8 @@ import difflib
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,17 +41,23 @@ class Found:
     inputs: Sequence[object] | None = field(default=None, repr=False)
 
 
-def functions_of(path: Path, arguments: Sequence[str] = (), *, inputs: bool = False) -> tuple[list[Found], int]:
+Hear = Callable[[int, Found], None]
+
+
+def functions_of(path: Path, arguments: Sequence[str] = (), *, inputs: bool = False,
+                 hear: Hear | None = None) -> tuple[list[Found], int]:
     """The functions of a file in the order they are made, and the exit status of its script (0 for a .ir file).
 
     Args:
         path: a .ir file, or a script, which is run as `python path arguments` would; what it prints goes to the
             standard error stream, and an error that it ends with is printed there as Python would.
         inputs: whether the inputs of calls are wanted.
+        hear: is told of each function of a script as soon as it is made, with its number, counted from 1; what it is
+            assigned to is not known then.  What it raises ends the script.
 
-    Raises: IRError for a text that is not valid, naming file, line and column.
+    Raises: IRError for a text that is not valid, naming file, line and column; what `hear` raises.
     """
-    return (_of_text(path), 0) if path.suffix == ".ir" else _of_script(path, arguments, inputs)
+    return (_of_text(path), 0) if path.suffix == ".ir" else _of_script(path, arguments, inputs, hear)
 
 
 def located(file: str) -> tuple[Path, str | None]:
@@ -76,7 +82,8 @@ def chosen(functions: Sequence[Found], name: str | None, path: Path) -> list[Fou
     Raises: ArgumentError if there are none.
     """
     if not functions:
-        raise ArgumentError(f"{path} makes no function: nothing to show")
+        what = "holds no graph" if path.suffix == ".ir" else "makes no function"
+        raise ArgumentError(f"{path} {what}: nothing to show")
     if name is None:
         return list(functions)
     called = [found for found in functions if name in found.names]
@@ -97,6 +104,8 @@ def _of_text(path: Path) -> list[Found]:
 
     try:
         graphs = parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArgumentError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise IRError(f"{path}: this is no text in UTF-8") from None
     except IRError as error:
@@ -104,22 +113,43 @@ def _of_text(path: Path) -> list[Found]:
     return [Found((graph.name,), graph, chosen_passes() or default()) for graph in graphs]
 
 
-def _of_script(path: Path, arguments: Sequence[str], inputs: bool) -> tuple[list[Found], int]:
+class _Stop(BaseException):
+    """Ends a script, whatever errors it catches."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def _of_script(path: Path, arguments: Sequence[str], inputs: bool, hear: Hear | None) -> tuple[list[Found], int]:
     """A function answers to its own name, and to the names of the script's variables that hold it."""
-    from tensorc.runtime.function import keeping_inputs, recording
+    from tensorc.runtime.function import hearing, keeping_inputs
 
-    with recording() as functions, contextlib.ExitStack() as stack:
-        calls = stack.enter_context(keeping_inputs()) if inputs else {}
-        stack.enter_context(_as_main(path, arguments))
-        status, variables = _run(path)
+    made: list[Found] = []
+    output = sys.stdout
 
-    found = []
-    for function in functions:
-        held_by = [name for name, value in variables.items() if getattr(value, "compiled", None) is function]
-        names = tuple(dict.fromkeys((*held_by, function.name)))
-        found.append(Found(names, function.graph, function.pipeline, function.where, function,
-                           calls.get(function)))
-    return found, status
+    def found(function: Function) -> None:
+        made.append(Found((function.name,), function.graph, function.pipeline, function.where, function))
+        if hear is not None:
+            try:
+                with contextlib.redirect_stdout(output):
+                    hear(len(made), made[-1])
+            except Exception as error:
+                raise _Stop(error) from None
+
+    try:
+        with hearing(found), contextlib.ExitStack() as stack:
+            calls = stack.enter_context(keeping_inputs()) if inputs else {}
+            stack.enter_context(_as_main(path, arguments))
+            status, variables = _run(path)
+    except _Stop as stop:
+        raise stop.error from None
+
+    def held(each: Found) -> Found:
+        by = [name for name, value in variables.items() if getattr(value, "compiled", None) is each.function]
+        return replace(each, names=tuple(dict.fromkeys((*by, *each.names))),
+                       inputs=calls.get(each.function) if each.function else None)
+
+    return list(map(held, made)), status
 
 
 @contextlib.contextmanager

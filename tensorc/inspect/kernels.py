@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from tensorc.codegen import loopir
 from tensorc.codegen.assemble import assemble
+from tensorc.codegen.cpu import marks
 from tensorc.codegen.cpu.compile import assembly as machine_text
+from tensorc.codegen.cpu.compile import optimised
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.graph import Graph
-from tensorc.ir.kernels import Group
+from tensorc.ir.kernels import Group, named_groups
 from tensorc.ir.node import Node
 
 _LLVM_FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
@@ -41,18 +43,22 @@ class Kernels:
 
     Attributes:
         all: every kernel, those in bodies of loops included.
+        functions: for each part of a kernel, by name, the functions that run it.
         llvm: the LLVM IR of the whole program.
     """
 
     def __init__(self, graph: Graph) -> None:
         self._target = Target.host()
-        assembly = assemble(graph, self._target)
+        assembly = assemble(graph, self._target, marks=True)
+        groups = {name: group for name, group, _ in named_groups(graph)}
         self.all = tuple(
-            Kernel(group.name, group, tuple(each.kernel for each in lowered),
+            Kernel(group.name, groups[group.name], tuple(each.kernel for each in lowered),
                    tuple(dict.fromkeys(f for each in lowered for f in assembly.functions[each.kernel.name])))
             for group, lowered in assembly.lowered
         )
-        self.llvm = assembly.text
+        self.functions = assembly.functions
+        self._marked = assembly.text
+        self.llvm = marks.unmarked(assembly.text)
 
     def of(self, node: Node) -> tuple[Kernel, ...]:
         """The kernels that compute a node: several where each user repeats it, none where it takes no work."""
@@ -72,6 +78,18 @@ class Kernels:
     def asm_functions(self) -> Mapping[str, str]:
         """The assembly of each function, by name."""
         return {m[1]: m[0] for m in _ASM_FUNCTION.finditer(self.asm)}
+
+    @functools.cached_property
+    def listings(self) -> Mapping[str, Mapping[str, marks.Listing]]:
+        """The functions as `written` in LLVM IR, as `optimised`, and as `machine` code: each line with the line of the
+        kernel's text that it comes from.
+        """
+        located = marks.located(self._marked)
+        return {
+            "written": marks.marked_functions(self._marked),
+            "optimised": marks.located_functions(optimised(located, self._target)),
+            "machine": marks.assembly_functions(machine_text(located, self._target)),
+        }
 
     @functools.cached_property
     def _by_node(self) -> Mapping[Node, tuple[Kernel, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tensorc.errors import ArgumentError
 from tensorc.inspect.found import Found
@@ -17,19 +17,23 @@ SECONDS = 0.25
 """How long a function is measured."""
 
 
-def print_times(functions: Sequence[Found], sizes: Mapping[str, int], *, named: bool) -> None:
-    """The profiles of functions, each at its last call in its script, or on made up values.
+def profiles_of(functions: Sequence[Found], sizes: Mapping[str, int], *, named: bool) -> Iterator[Profile | None]:
+    """The profiles of functions, each at its last call in its script, or on made up values; None without a call.
 
     Args:
         named: whether one was asked for by name, which then must have been called.
     """
-    for i, found in enumerate(functions):
+    for found in functions:
+        uncalled = found.function is not None and found.inputs is None
+        yield None if uncalled and not named else profile_of(found, sizes)
+
+
+def print_times(functions: Sequence[Found], profiles: Iterable[Profile | None]) -> None:
+    """The profiles of functions, one after another."""
+    for i, (found, measured) in enumerate(zip(functions, profiles, strict=True)):
         if i:
             print()
-        if found.function is not None and found.inputs is None and not named:
-            print(f"{found.graph.name}: never called")
-        else:
-            print(profile_of(found, sizes))
+        print(f"{found.graph.name}: never called" if measured is None else measured)
 
 
 def profile_of(found: Found, sizes: Mapping[str, int] | None = None) -> Profile:

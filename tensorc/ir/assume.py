@@ -1,7 +1,8 @@
-"""What a graph takes for granted of its symbolic sizes: that two of them are equal.
+"""What a graph takes for granted of its symbolic sizes: that two of them are equal, or one not less than another.
 
-Shape rules call `agree` where two sizes must be the same.  While a graph is being built nothing more happens;
-when it is closed, the pairs are collected and solved by substitution.
+Shape rules call `agree` where two sizes must be the same, and `at_least` where one must reach another.  While a graph
+is being built nothing more happens; when it is closed, both are collected.  Equal sizes are solved by substitution;
+what remains is checked by every call.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorc.errors import ShapeError
 from tensorc.ir import dims
+from tensorc.ir.bounds import never_negative
 from tensorc.ir.dims import Dim, Size
 
 
@@ -25,19 +27,40 @@ class Assumption:
     where: str = ""
 
 
+@dataclass(frozen=True)
+class Reach:
+    """A size that an operation needs to be no less than another."""
+
+    size: Size
+    least: Size
+    where: str = ""
+
+
+@dataclass
+class Needs:
+    """What shape rules have asked for that is not known to hold.
+
+    Attributes:
+        equal: pairs of sizes that must be equal.
+        reach: pairs of sizes of which the first must be no less than the second.
+    """
+
+    equal: list[tuple[Size, Size]] = field(default_factory=list)
+    reach: list[tuple[Size, Size]] = field(default_factory=list)
+
+
 _state = threading.local()
 
 
 @contextmanager
-def collecting() -> Iterator[list[tuple[Size, Size]]]:
-    """Within the block, pairs passed to `agree` that are not known to be equal are gathered."""
-    previous = getattr(_state, "pairs", None)
-    pairs: list[tuple[Size, Size]] = []
-    _state.pairs = pairs
+def collecting() -> Iterator[Needs]:
+    """Within the block, what shape rules of this thread ask for is gathered."""
+    previous = getattr(_state, "needs", None)
+    needs = _state.needs = Needs()
     try:
-        yield pairs
+        yield needs
     finally:
-        _state.pairs = previous
+        _state.needs = previous
 
 
 def agree(a: Size, b: Size, what: str = "the sizes differ") -> Size:
@@ -47,10 +70,22 @@ def agree(a: Size, b: Size, what: str = "the sizes differ") -> Size:
     difference = a - b
     if isinstance(difference, int):
         raise ShapeError(f"{what}: {a} and {b}")
-    pairs = getattr(_state, "pairs", None)
-    if pairs is not None:
-        pairs.append((a, b))
+    needs = getattr(_state, "needs", None)
+    if needs is not None:
+        needs.equal.append((a, b))
     return a if isinstance(a, int) else b if isinstance(b, int) else min(a, b, key=str)
+
+
+def at_least(size: Size, least: Size, what: str = "too small") -> None:
+    """Asks for a size that is no less than another.  Raises ShapeError where it is known to be less."""
+    difference = size - least
+    if isinstance(difference, int):
+        if difference < 0:
+            raise ShapeError(f"{what}: {size} is less than {least}")
+        return
+    needs = getattr(_state, "needs", None)
+    if needs is not None and not never_negative(difference):
+        needs.reach.append((size, least))
 
 
 def solve(a: Size, b: Size) -> tuple[str, Size] | None:

@@ -7,12 +7,13 @@ graph, and large constants become parameters, so that equal computations have eq
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.errors import IRError, ShapeError, TensorcError
 from tensorc.ir import dims
-from tensorc.ir.assume import Assumption, collecting, solve
+from tensorc.ir.assume import Assumption, Reach, collecting, solve
+from tensorc.ir.bounds import never_negative
 from tensorc.ir.dims import Dim, Size
 from tensorc.ir.graph import Graph, Location, Provenance, carrying, describe, nested, postorder
 from tensorc.ir.node import OPS, Node, make, rebuild, watching
@@ -29,12 +30,14 @@ class Closed:
         leaves: for each parameter of the graph, the node it stands for: a parameter or a constant of the user's.
         sizes: for each symbol of the user's parameters, its value in symbols of the graph.
         assumptions: what had to be taken as equal, in the user's symbols, with the place that needs it.
+        reaches: what had to be taken as no less than something else, likewise.
     """
 
     graph: Graph
     leaves: tuple[Node, ...]
     sizes: Mapping[str, Size]
     assumptions: tuple[Assumption, ...]
+    reaches: tuple[Reach, ...]
 
 
 def close(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]],
@@ -60,13 +63,14 @@ def _closed(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates:
     roots = [*outputs, *(v for v, _ in updates), *(new for _, new in updates)]
     roots = _substituted(roots, solved, lines)
     found: list[Assumption] = []
-    while pairs := list(_undecided(roots, lines)):
+    while True:
+        undecided, reaches = _needs(roots, lines)
         step: dict[str, Size] = {}
-        for a, b, where in pairs:
-            left, right = dims.substitute(a, step), dims.substitute(b, step)
+        for need in undecided:
+            left, right = dims.substitute(need.left, step), dims.substitute(need.right, step)
             if left is right or left == right:
                 continue
-            found.append(Assumption(left, right, where))
+            found.append(Assumption(left, right, need.where))
             answer = solve(left, right)
             if answer is not None:
                 step = {s: dims.substitute(v, dict([answer])) for s, v in step.items()} | dict([answer])
@@ -81,7 +85,7 @@ def _closed(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates:
     leaves = list(dict.fromkeys([*fed, *(n for n in postorder(roots) if _is_leaf(n))]))
     origin = dict(zip(fed, inputs, strict=True))
     short = _short_names(leaves)
-    params = _parameters(leaves, short)
+    params = _parameters(leaves, set(fed).difference(roots[len(outputs):len(outputs) + len(updates)]), short)
     moved = carrying(lines)
     for leaf, param in zip(leaves, params, strict=True):
         moved(leaf, param)
@@ -91,24 +95,32 @@ def _closed(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates:
                   {k: v for k, v in lines.items() if v})
     sizes = {s: dims.substitute(dims.substitute(dims.symbol(s), solved), short)
              for s in sorted({*solved, *short})}
-    return Closed(graph, tuple(origin.get(leaf, leaf) for leaf in leaves), sizes, tuple(found))
+    return Closed(graph, tuple(origin.get(leaf, leaf) for leaf in leaves), sizes, tuple(found), tuple(reaches))
 
 
 def _is_leaf(node: Node) -> bool:
     return node.op.name == "parameter" or node.op.name == "constant" and node.value.size > LARGE
 
 
-def _undecided(roots: Iterable[Node], lines: Provenance) -> Iterable[tuple[Size, Size, str]]:
-    """Pairs of sizes that some operation needs to be equal, with the operation and the user's line."""
+def _needs(roots: Iterable[Node], lines: Provenance) -> tuple[list[Assumption], list[Reach]]:
+    """What operations need sizes to be, which are not so for sure, with the operation and the user's line."""
+    equal: list[Assumption] = []
+    reach: dict[Size, Reach] = {}
     for node in postorder(roots):
         for inner in nested(node):
-            yield from _undecided(inner.roots, inner.provenance)
-        with collecting() as pairs:
+            inside = _needs(inner.roots, inner.provenance)
+            equal += inside[0]
+            reach |= {r.size - r.least: r for r in inside[1]}
+        with collecting() as needs:
             node.op.infer(*(a.type for a in node.args), **node.attrs)
-        pairs.extend((a.args[0], a.args[1]) for size in node.shape for a in dims.applications(size, "bcast"))
-        for a, b in pairs:
-            at = lines.get(node, ())
-            yield a, b, (f"{at[0].call or node.op.name} at {at[0]}" if at else node.op.name)
+        needs.equal.extend((a.args[0], a.args[1]) for size in node.shape for a in dims.applications(size, "bcast"))
+        needs.reach.extend((size, 0) for size in node.shape if not never_negative(size))
+        at = lines.get(node, ())
+        where = f"{at[0].call or node.op.name} at {at[0]}" if at else node.op.name
+        equal += [Assumption(a, b, where) for a, b in needs.equal]
+        for size, least in needs.reach:
+            reach.setdefault(size - least, Reach(size, least, where))
+    return equal, list(reach.values())
 
 
 def _substituted(roots: Sequence[Node], sizes: Mapping[str, Size], lines: Provenance) -> list[Node]:
@@ -140,15 +152,16 @@ def _short_names(leaves: Iterable[Node]) -> dict[str, Size]:
     return short
 
 
-def _parameters(leaves: Iterable[Node], sizes: Mapping[str, Size]) -> list[Node]:
-    """The parameters of the closed graph, one for each leaf."""
+def _parameters(leaves: Iterable[Node], fed: Collection[Node], sizes: Mapping[str, Size]) -> list[Node]:
+    """The parameters of the closed graph, one for each leaf; those that are fed are inputs, whatever they were."""
     taken: set[str] = {str(s) for s in sizes.values()}
     params = []
     for leaf in leaves:
         constant = leaf.op.name == "constant"
         name = _unique("c" if constant else leaf.name, taken)
         shape = [dims.substitute(s, sizes) if isinstance(s, Dim) else s for s in leaf.shape]
-        params.append(make(OPS["parameter"], name=name, role="data" if constant else leaf.role, uid=0,
+        role = "data" if constant else "input" if leaf in fed else leaf.role
+        params.append(make(OPS["parameter"], name=name, role=role, uid=0,
                            type=leaf.type.with_shape(shape)))
     return params
 

@@ -10,6 +10,7 @@ Symbols stand for integers >= 0.
 from __future__ import annotations
 
 import ast
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
@@ -302,6 +303,7 @@ def _parsed(e: ast.expr) -> int | Dim:
     raise ValueError(f"not a size: {ast.unparse(e)!r}")
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _combine(a: int | Dim, b: int | Dim, sign: int) -> int | Dim:
     out = dict(_terms(a))
     for m, c in _terms(b):

@@ -184,7 +184,8 @@ def verify(graph: Graph, lines: Provenance | None = None) -> Graph:
             verify(inner, lines)
     for variable, new in graph.updates:
         if variable not in known or variable.role != "variable":
-            raise IRError(f"{graph.name}: update of {variable!r}, which is no variable of this graph")
+            label = variable.name if variable.op.name == "parameter" else repr(variable)
+            raise IRError(f"{graph.name}: update of {label}, which is no variable of this graph")
         if variable.type != new.type:
             raise IRError(f"{graph.name}: variable {variable.name} is {variable.type}, its new value {new.type}"
                           f"\n{describe(new, lines)}")

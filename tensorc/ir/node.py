@@ -28,6 +28,10 @@ class Reduce:
     cumulative: bool = False
 
 
+Kernel = Callable[[Any], Any]
+"""From a `codegen.writing.Workshop` to the grid and the body of a kernel."""
+
+
 @dataclass(frozen=True)
 class NoGradient:
     """Why an operation has none: `K.gradients` gives None past it and can say so."""
@@ -59,10 +63,12 @@ class Op:
     index: Callable[..., Any] | None = None      # an element is found by index: see tensorc.ops.define
     view: bool = False                           # the same elements in the same order under another shape
     expand: Callable[[Node], Node] | None = None # in terms of other operations
-    kernel: str | None = None                    # a code generator of its own
+    kernel: str | Kernel | None = None           # a code generator of its own, or what writes its loops
     source: bool = False                         # a value that is given, not computed
     commutative: bool = False
     samples: Sequence[Any] = field(default=(), repr=False)
+    digest: Callable[[Node], str | None] | None = None   # a user's: all that a node's code depends on, None if unknown
+    definition: Callable[[], str] | None = None          # a user's: Python text that defines it again
 
     @property
     def variadic(self) -> bool:
@@ -207,7 +213,7 @@ def make(op: Op, *args: Node, **attrs: Attr) -> Node:
                                         else f"attribute {min(missing)!r} is missing"))
     if not op.variadic and len(args) != len(op.params):
         raise IRError(f"{op.name} takes {len(op.params)} operands, not {len(args)}")
-    key = (op.name, args, tuple((k, _key(attrs[k])) for k in op.attrs))
+    key = (op, args, tuple((k, _key(attrs[k])) for k in op.attrs))
     node = _interned.get(key)
     if node is None:
         type = op.infer(*(a.type for a in args), **attrs)

@@ -85,19 +85,29 @@ def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]
     return f"{label[node]}: {node.type} = {application(node, lambda n: operand(n, label), bodies)}"
 
 
+def shown_graphs(graph: Graph) -> dict[int, Graph]:
+    """For a planned graph and the bodies in it, by their ids, the graphs that the text shows."""
+    found = {id(graph): graph}
+    for _, group, _ in named_groups(graph):
+        if group.bodies:
+            found |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
+    return found
+
+
 def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
     """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
     found: dict[Graph, dict[Node, list[str]]] = {}
-    unplanned: dict[int, Graph] = {id(graph): graph}
+    shown = shown_graphs(graph)
     for name, group, inside in named_groups(graph):
-        notes = found.setdefault(unplanned[id(inside)], {})
+        notes = found.setdefault(shown[id(inside)], {})
+        assert inside.plan is not None
+        when = " once" if inside.plan.is_once(group) else ""
         for node in group.nodes:
-            notes.setdefault(node, []).append(name)
+            keeps = " keeps panels" if group.keeps and node.op.kernel else ""
+            notes.setdefault(node, []).append(f"{name}{when}{keeps}")
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
-        if group.bodies:
-            unplanned |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
-    return {inside: {node: " ".join(told) for node, told in notes.items()} for inside, notes in found.items()}
+    return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}
 
 
 def unnamed(node: Node) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorc.errors import IRError
 from tensorc.ir.dims import Size
-from tensorc.ir.node import OPS, JointGradient, Node, NoGradient, Op, Reduce
+from tensorc.ir.node import OPS, JointGradient, Kernel, Node, NoGradient, Op, Reduce
 from tensorc.ir.types import DType, TensorType
 
 __all__ = ["At", "Bound", "Compute", "Element", "Fill", "NoGradient", "Position", "Reduce", "Where", "defop"]
@@ -84,12 +84,14 @@ def defop(
     index: Callable[[Any, tuple[Size, ...]], Element] | None = None,
     view: bool = False,
     expand: Callable[[Any], Node] | None = None,
-    kernel: str | None = None,
+    kernel: str | Kernel | None = None,
     source: bool = False,
     commutative: bool = False,
     params: tuple[str, ...] | None = None,
     attrs: tuple[str, ...] | None = None,
     samples: Sequence[Any] = (),
+    digest: Callable[[Node], str | None] | None = None,
+    definition: Callable[[], str] | None = None,
 ) -> Op:
     """Declares an operation and returns it, callable on nodes.
 
@@ -102,6 +104,9 @@ def defop(
             broadcast shape, it is summed back.
         index: (node, index of a result element) → the Element it is.
         samples: operands and attributes that the registry tests use, made by `tensorc.ops.sample.sample`.
+        digest: of a user's operation: what a node's code depends on besides its text.  It replaces an earlier one of
+            its name; nodes of that one stay what they are.
+        definition: of a user's operation: Python text that defines it again.
 
     Raises: IRError for a second operation of that name, or not exactly one way down.
     """
@@ -112,8 +117,8 @@ def defop(
         attrs = tuple(p.name for p in signature if p.kind is p.KEYWORD_ONLY)
     op = Op(name=name, doc=doc, params=params, attrs=attrs, infer=infer, reference=reference, gradient=gradient,
             scalar=scalar, reduce=reduce, index=index, view=view, expand=expand, kernel=kernel, source=source,
-            commutative=commutative, samples=samples)
-    if name in OPS:
+            commutative=commutative, samples=samples, digest=digest, definition=definition)
+    if name in OPS and (digest is None or OPS[name].digest is None):
         raise IRError(f"op {name} is defined twice")
     _ = op.way
     OPS[name] = op

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tensorc.errors import DTypeError, ShapeError
 from tensorc.ir import dims
-from tensorc.ir.assume import agree
+from tensorc.ir.assume import agree, at_least
 from tensorc.ir.dims import Size
 from tensorc.ir.types import DType, TensorType, boolean
 
@@ -66,5 +66,6 @@ def float_only(rule: Callable[..., TensorType]) -> Callable[..., TensorType]:
 
 
 __all__ = [
-    "agree", "broadcast_shapes", "comparison", "elementwise", "float_only", "reduced", "same_dtype", "show_shape",
+    "agree", "at_least", "broadcast_shapes", "comparison", "elementwise", "float_only", "reduced", "same_dtype",
+    "show_shape",
 ]

@@ -15,7 +15,7 @@ from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, Op
 from tensorc.ir.types import DType, TensorType, i32, i64
 from tensorc.ops.define import At, Bound, Element, Fill, NoGradient, Position, Where, defop
-from tensorc.ops.infer import agree, same_dtype, show_shape
+from tensorc.ops.infer import agree, at_least, same_dtype, show_shape
 from tensorc.ops.sample import sample
 
 Index = tuple[Size, ...]
@@ -159,9 +159,15 @@ def _slice_type(x: TensorType, *, starts: tuple[Size, ...], limits: tuple[Size, 
     if not len(starts) == len(limits) == len(steps) == x.rank:
         raise ShapeError(f"a start, a limit and a step are needed for each axis of {show_shape(x.shape)}")
     for axis, (start, limit, step, count) in enumerate(zip(starts, limits, steps, x.shape, strict=True)):
-        gaps = (start, limit - start, count - limit, step - 1)
-        if any(isinstance(gap, int) and gap < 0 for gap in gaps):
+        taken, left = limit - start, count - limit
+        if any(isinstance(size, int) and size < 0 for size in (start, taken, left, step - 1)):
             raise ShapeError(f"axis {axis} of size {count} has no elements {start} to {limit} by steps of {step}")
+        at_least(start, 0)
+        at_least(limit, start)
+        if isinstance(taken, int):
+            at_least(count, limit if taken else 0)
+        else:                                   # what takes nothing may lie anywhere
+            at_least(dims.maximum(left, -taken), 0)
     return x.with_shape([dims.ceildiv(b - a, k) for a, b, k in zip(starts, limits, steps, strict=True)])
 
 
@@ -174,7 +180,8 @@ def _slice_gradient(node: Any, g: Any) -> list[Node | None]:
 
 slice = defop(
     "slice",
-    doc="Elements start, start + step … before limit of each axis; 0 <= start <= limit <= size, step >= 1.",
+    doc="Elements start, start + step … before limit of each axis; 0 <= start <= limit, step >= 1, and limit <= size "
+        "where there are elements.",
     infer=_slice_type,
     reference=lambda x, *, starts, limits, steps: x[tuple(map(builtins.slice, starts, limits, steps))],
     gradient=_slice_gradient,

@@ -1,0 +1,65 @@
+"""Bindings whose kernels run beside their references: what TENSORC_CHECK=1 asks for."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+
+from tensorc.codegen.cpu.watch import IMPORTS, Watch
+from tensorc.ir.closing import Closed
+from tensorc.passes.manager import Pipeline
+from tensorc.runtime.binding import Array, Binding, Frame
+from tensorc.runtime.checker import Checker
+from tensorc.runtime.debug import tell_program
+from tensorc.runtime.effects import Effects
+from tensorc.runtime.variable import Cell
+from tensorc.runtime.watched import Kept, Watched
+
+CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class Checked(Binding):
+    """A binding that raises CheckError for the first kernel that does not compute what it should, or makes a NaN.
+
+    Passes that the function was given are tried on random values beforehand: RewriteError names one that changes them.
+    Variables have their old values then.  Calls run one after the other.
+    """
+
+    def __init__(self, name: str, closed: Closed, pipeline: Pipeline | None, inputs: int, kept: Sequence[Kept],
+                 effects: Effects) -> None:
+        if pipeline is not None:
+            from tensorc.passes.checked import check
+            check(closed.graph, pipeline)
+        self._alone = threading.Lock()
+        self._callbacks = [CALLBACK(self._before), CALLBACK(self._after)]
+        addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]
+        program = Watched(closed.graph, pipeline, Watch(), dict(zip(IMPORTS, addresses, strict=True)))
+        super().__init__(program, closed, inputs, kept, effects)
+        tell_program(program, "compiled, to be checked,")
+        self._checker = Checker(name, program.planned, program.assembly, program.watch.sites)
+        updated = {variable for variable, _ in closed.graph.updates}
+        self._updated = [each for param, each in zip(closed.graph.params[inputs:], kept, strict=True)
+                         if param in updated and isinstance(each, Cell)]
+
+    def _finish(self, frame: Frame) -> list[Array]:
+        """An index outside its axis is told first: what kernels make of it is not what references do."""
+        with self._alone:
+            outputs = super()._finish(frame)
+            if self._checker.error is not None:
+                raise self._checker.error
+            return outputs
+
+    def _execute(self, frame: Frame, scratch: int) -> None:
+        before = [cell.array.copy() for cell in self._updated]
+        self._checker.begin()
+        super()._execute(frame, scratch)
+        if self._checker.error is not None:
+            for cell, value in zip(self._updated, before, strict=True):
+                cell.array[...] = value
+
+    def _before(self, site: int, externals: int, sizes: int, arena: int) -> None:
+        self._checker.before(site, externals, sizes, arena)
+
+    def _after(self, site: int, externals: int, sizes: int, arena: int) -> None:
+        self._checker.after(site, externals, sizes, arena)
