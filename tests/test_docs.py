@@ -86,7 +86,7 @@ def test_examples_are_the_files_they_name() -> None:
     shown = re.compile(r"\[(examples/\w+\.py)\]\([^)]*\):\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     scripts = [example for page in pages() for example in shown.findall(page.read_text(encoding="utf-8"))]
 
-    assert [name for name, _ in scripts] == ["examples/layer.py", "examples/theano_style.py"]
+    assert [name for name, _ in scripts] == ["examples/layer.py", "examples/classifier.py", "examples/theano_style.py"]
     for name, script in scripts:
         assert script == (ROOT / name).read_text(encoding="utf-8")
 
