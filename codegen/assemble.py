@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -72,8 +73,7 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     Args:
         marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
     """
-    sizes = sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)})
-    assembler = _Assembler(target, tuple(sizes), marks)
+    assembler = _Native(target, sizes_of(graph), marks)
     spec = assembler.program(graph, "")
     kernels_text = "\n".join(assembler.module.texts.values())
     kernels_text = f"{kernels_text}\n{foreign_functions(kernels_text, target.fma, target.half)}"
@@ -81,14 +81,26 @@ def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
     return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
-class _Assembler:
-    """The programs of a graph and of the bodies in it, and the text of their kernels."""
+def sizes_of(graph: Graph) -> tuple[str, ...]:
+    """The size symbols of a graph's parameters, sorted."""
+    return tuple(sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)}))
 
-    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
-        self.module = Module(target, marks)
+
+class Assembler(ABC):
+    """The programs of a graph and of the bodies in it.
+
+    Attributes:
+        sizes: the symbols that a program takes.
+        lowered: for each group so far, its kernels in the order they run.
+    """
+
+    def __init__(self, sizes: tuple[str, ...]) -> None:
         self.sizes = sizes
         self.lowered: list[tuple[Group, tuple[Lowered, ...]]] = []
-        self.functions: dict[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
+        """The launches of one group's kernels, in order."""
 
     def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
         """A planned graph's program.
@@ -99,7 +111,7 @@ class _Assembler:
         """
         assert graph.plan is not None
         externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
-        panels = _Panels(externals, lasting)
+        panels = Panels(externals, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
@@ -129,8 +141,16 @@ class _Assembler:
         program = self.program(group.bodies[number], prefix_of_body(group.name, number), _lasting(group))
         return replace(program, sizes=sizes)
 
-    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: _Panels) -> list[Launch]:
-        """The launches of one group's kernels, in order."""
+
+class _Native(Assembler):
+    """Programs for a processor, and the LLVM IR of their kernels."""
+
+    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
+        super().__init__(sizes)
+        self.module = Module(target, marks)
+        self.functions: dict[str, tuple[str, ...]] = {}
+
+    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
         self.lowered.append((group, kernels))
         launches: list[Launch] = []
@@ -160,7 +180,7 @@ def _tells(group: Group, graph: Graph) -> bool:
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
 
 
-def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module) -> list[Launch]:
+def _launches(lowered: Lowered, places: Places, panels: Panels, module: Module) -> list[Launch]:
     """The launches of one kernel, whose code is in `module` then."""
     kernel, operands = lowered.kernel, lowered.operands
     where = tuple(map(places.of, operands))
@@ -176,7 +196,7 @@ def _launches(lowered: Lowered, places: Places, panels: _Panels, module: Module)
     return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 
-class _Panels:
+class Panels:
     """The operands of products that last from run to run of a program, packed ahead.
 
     Attributes:

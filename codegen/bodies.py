@@ -58,7 +58,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     """The steps of a program that are a loop, after what packs operands that last through it, or a choice."""
     if group.kind == "loop":
         (program,) = programs
-        batch = None if group.batch is None else Batch(group.batch, _memory(program))
+        batch = None if group.batch is None else Batch(group.batch, memory_of_program(program))
         loop = _Loop(group, program, batch, places).spec()
         yield tuple(_packing(program, loop, batch))
         yield Loop(loop, program, group.name, batch)
@@ -68,7 +68,7 @@ def run_bodies(group: Group, programs: Sequence[ProgramSpec], places: Places) ->
     first, second = programs
     branches = [[*operands[1:], *_constants(body, places), *_outputs(whole, body, results, places)]
                 for whole, body in zip((node.then, node.otherwise), group.bodies, strict=True)]
-    arenas = [places.region(_memory(program)) for program in programs]
+    arenas = [places.region(memory_of_program(program)) for program in programs]
     copies = [tuple(_repeated(whole, results)) for whole in (node.then, node.otherwise)]
     spec = ChoiceSpec(operands[0], (tuple(branches[0]), tuple(branches[1])), (arenas[0], arenas[1]),
                       (copies[0], copies[1]))
@@ -154,7 +154,7 @@ class _Loop:
         slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
         slots += [left[out] for out in dict.fromkeys(outputs)]
         slots += [Fixed(places.more(_of_all(packed.bytes, self.batch))) for packed in self.program.packed]
-        arena = places.region(_memory(self.program) if self.batch is None else row_arena(self.batch))
+        arena = places.region(memory_of_program(self.program) if self.batch is None else row_arena(self.batch))
         return LoopSpec(node.length, node.reverse, tuple(slots), arena, tuple(copies))
 
 
@@ -188,7 +188,7 @@ def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
         first.setdefault(out, place)
 
 
-def _memory(program: ProgramSpec) -> Size:
+def memory_of_program(program: ProgramSpec) -> Size:
     """Bytes that one run of a program needs besides its externals.
 
     The largest scratch; the sum of many, since a maximum of many sizes is nested too deeply.

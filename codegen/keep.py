@@ -74,23 +74,23 @@ def _flat(loop: ir.For) -> bool:
 def _shared(kernel: ir.Kernel, a: ir.For, b: ir.For) -> Iterator[_Kept]:
     """The dear values of both loops that have a store to go to, the last ones first."""
     table: dict[object, int] = {}
-    early = {number: var for var, number in _numbers(a, a.var, table).items()}
+    early = {number: var for var, number in numbers_of(a, a.var, table).items()}
     steady = {*kernel.sizes, *(var for var, _ in kernel.grid), b.var}
     stores = [s for s in b.body if isinstance(s, ir.Store)]
 
-    for late, number in reversed([*_numbers(b, a.var, table).items()]):
+    for late, number in reversed([*numbers_of(b, a.var, table).items()]):
         if number in early:
-            made_of = _made_of(b, late)
-            value = made_of[-1].value
-            cost = sum(call_cost(e) for let in made_of for e in ir.walk(let.value) if isinstance(e, ir.Call))
-            reads = frozenset(e.buffer for let in made_of for e in ir.walk(let.value) if isinstance(e, ir.Load))
+            parts = made_of(b, late)
+            value = parts[-1].value
+            cost = sum(call_cost(e) for let in parts for e in ir.walk(let.value) if isinstance(e, ir.Call))
+            reads = frozenset(e.buffer for let in parts for e in ir.walk(let.value) if isinstance(e, ir.Load))
             for s in stores:
                 fits = kernel.buffer(s.buffer).dtype is value.dtype
                 if cost >= DEAR and fits and all(dims.symbols(size) <= steady for size in s.index):
                     yield _Kept(early[number], late, s, reads)
 
 
-def _numbers(loop: ir.For, var: str, table: dict[object, int]) -> dict[str, int]:
+def numbers_of(loop: ir.For, var: str, table: dict[object, int]) -> dict[str, int]:
     """A number for the value of each Let of a loop, whose variable is called `var`; equal numbers are equal values."""
     found: dict[str, int] = {}
     here: dict[str, Size] = {loop.var: dims.symbol(var)}
@@ -123,13 +123,13 @@ def _own(names: frozenset[str] | set[str], found: Mapping[str, int]) -> tuple[tu
     return tuple(sorted((name, found[name]) for name in names if name in found))
 
 
-def _made_of(loop: ir.For, var: str) -> list[ir.Let]:
+def made_of(loop: ir.For, var: str) -> list[ir.Let]:
     """The Lets of a loop that a variable of it is computed by, its own last."""
     wanted = {var}
     found: list[ir.Let] = []
     for s in reversed(loop.body):
         if isinstance(s, ir.Let) and s.var in wanted:
-            wanted |= _names_in(s)
+            wanted |= names_in(s)
             found.append(s)
     return found[::-1]
 
@@ -150,12 +150,12 @@ def _without_unused(body: ir.Body) -> ir.Body:
     found: list[ir.Stmt] = []
     for s in reversed(body):
         if not isinstance(s, ir.Let) or s.var in wanted:
-            wanted |= _names_in(s)
+            wanted |= names_in(s)
             found.append(s)
     return tuple(found[::-1])
 
 
-def _names_in(s: ir.Stmt) -> set[str]:
+def names_in(s: ir.Stmt) -> set[str]:
     """The variables that a statement without a body of its own reads, as values or in indices."""
     names: set[str] = set()
     sizes = list(s.index) if isinstance(s, ir.Store) else []

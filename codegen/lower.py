@@ -44,8 +44,14 @@ class Lowered:
     operands: tuple[Place | Scratch, ...]
 
 
-def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
-    """The kernels of a group in order; `names` are the nodes' names in the graph's text, used for its buffers."""
+def lower(group: Group, names: Mapping[Node, str], by_owner: bool = False) -> list[Lowered]:
+    """The kernels of a group in order.
+
+    Args:
+        names: the nodes' names in the graph's text, used for its buffers.
+        by_owner: whether rows that are added at places from data are looked for by each element of the result, rather
+            than sent there one after the other: more work, all of it at the same time.
+    """
     lowering = _Lowering(group, names)
     kernels: list[ir.Kernel | ir.Matmul | ir.Conv]
     match group.kind:
@@ -54,7 +60,7 @@ def lower(group: Group, names: Mapping[Node, str]) -> list[Lowered]:
         case "conv":
             kernels = [lowering.conv()]
         case "scatter":
-            kernels = [*lowering.scatter()]
+            kernels = [lowering.collect()] if by_owner else [*lowering.scatter()]
         case "sparse":
             kernels = [lowering.sparse()]
         case "written":
@@ -222,6 +228,28 @@ class _Lowering:
             self.close()
         own = self.group.axes[0][axis]
         return zeros, self.kernel(self.group.name, tuple(loop for k, loop in enumerate(loops) if k != own))
+
+    def collect(self) -> ir.Kernel:
+        """Rows added at places that come from data: each element of the result goes through all places, in order."""
+        (node,) = self.group.outputs
+        rows, indices = node.args
+        axis, rank = node.axis, indices.type.rank
+        loops = list(zip(self.loops_of_frame, self.group.frame, strict=True))
+        at = tuple(0 if a is None else dims.symbol(loops[a][0]) for a in self.group.axes[0])
+        acc, dtype = self.fresh("acc"), computing(node.dtype)
+        self.scopes[0].block.append(ir.Acc(acc, "add", dtype))
+        opened = [self.open(self.fresh("r"), extent) for extent in indices.shape or (1,)]
+        row = tuple(0 if size == 1 else dims.symbol(var)
+                    for var, size in zip(opened[len(opened) - rank:], indices.shape, strict=True))
+        place = self.data_index(node, inside(At(1, row), node.size), ())
+        own = (Bound(place, at[axis], at[axis] + 1),)
+        more = self.value(rows, (*at[:axis], *row, *at[axis + 1:]), (_Test(own),))
+        added = self.bind(ir.Call("select", (self.holds(own), more, ir.Num(0, dtype)), dtype), self.scopes[-1])
+        self.scopes[-1].block.append(ir.Accum(acc, (added,)))
+        for _ in opened:
+            self.close()
+        self.store(self.stores[0], at, ir.Var(acc, dtype))
+        return self.kernel(self.group.name, tuple(loops))
 
     def sparse(self) -> ir.Kernel:
         """An operation on the arrays of a sparse matrix."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.convolution import conv_loops
@@ -35,23 +35,59 @@ def prepare(lowered: Lowered) -> list[Lowered]:
             return [lowered]
         parts = [conv_loops(kernel), kernel.epilogue]
         return [ready for part in parts if part is not None for ready in prepare(replace(lowered, kernel=part))]
-    where = dict(zip((b.name for b in kernel.buffers), lowered.operands, strict=True))
-    kernel = collapse(keep_values(share_values(merge_loops(kernel))))
+    return placed(lowered, _cut(arranged(kernel)))
+
+
+def arranged(kernel: ir.Kernel, keep: bool = True) -> ir.Kernel:
+    """The kernel with as few loops as its work can be done in.
+
+    Args:
+        keep: whether dear values that two loops compute alike go through memory, where nothing else keeps them.
+    """
+    kernel = share_values(merge_loops(kernel))
+    return collapse(keep_values(kernel) if keep else kernel)
+
+
+def placed(lowered: Lowered, kernels: Iterable[ir.Kernel]) -> list[Lowered]:
+    """The kernels that one became, with where their buffers lie."""
+    where = dict(zip((b.name for b in lowered.kernel.buffers), lowered.operands, strict=True))
     return [Lowered(k, tuple(where.get(b.name) or Scratch(b.name, dims.product(b.shape) * b.dtype.size)
-                             for b in k.buffers)) for k in _cut(kernel)]
+                             for b in k.buffers)) for k in kernels]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The loop that a kernel mostly is, and that may be cut into chunks.
+
+    Attributes:
+        points: of the grid around it.
+        inner: iterations of the loops in it, 1 where that is not known.
+    """
+
+    loop: ir.For
+    points: int
+    inner: int
+
+
+def reduction(kernel: ir.Kernel) -> Reduction | None:
+    """The reduction over a grid of known size that a kernel is."""
+    loops = [s for s in kernel.body if isinstance(s, ir.For)]
+    points = dims.product(extent for _, extent in kernel.grid)
+    cuttable = len(loops) == 1 and _is_reduction(loops[0]) and dims.symbols(loops[0].extent) <= set(kernel.sizes)
+    if not cuttable or not isinstance(points, int):
+        return None
+    inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
+    return Reduction(loops[0], points, inner if isinstance(inner, int) else 1)
 
 
 def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     """The kernel, or its two halves where one long reduction would leave most threads idle."""
-    loops = [s for s in kernel.body if isinstance(s, ir.For)]
-    points = dims.product(extent for _, extent in kernel.grid)
-    cuttable = len(loops) == 1 and _is_reduction(loops[0]) and dims.symbols(loops[0].extent) <= set(kernel.sizes)
-    if cuttable and isinstance(points, int) and points <= FEW:
-        inner = dims.product(s.extent for s in ir.statements(loops[0].body) if isinstance(s, ir.For))
-        each = points * (inner if isinstance(inner, int) else 1)
+    found = reduction(kernel)
+    if found is not None and found.points <= FEW:
+        each = found.points * found.inner
         chunk = CHUNK // max(1, each) or 1
-        if not (isinstance(loops[0].extent, int) and loops[0].extent * each <= LONG):
-            yield from split(kernel, loops[0].var, chunk)
+        if not (isinstance(found.loop.extent, int) and found.loop.extent * each <= LONG):
+            yield from split(kernel, found.loop.var, chunk)
             return
     yield kernel
 

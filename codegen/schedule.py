@@ -63,13 +63,13 @@ class Schedule:
 def schedule(k: ir.Kernel, bits: int, registers: int = 16) -> Schedule:
     """The schedule of a kernel for vectors of `bits` bits in so many registers."""
     moves = Moves(k)
-    votes, inner = _votes(k, moves)
+    score, inner = votes(k, moves)
     grid = [var for var, extent in k.grid if extent != 1 and moves.lanes_over_grid(var)]
-    best = max(grid, key=lambda var: votes[var], default=None)
+    best = max(grid, key=lambda var: score[var], default=None)
 
     loops = [loop for loop, around in inner if moves.lanes_over_loop(loop, around)]
-    if loops and (best is None or sum(votes[loop.var] for loop in loops) > votes[best]):
-        chosen = [loop for loop in loops if votes[loop.var] >= 0]
+    if loops and (best is None or sum(score[loop.var] for loop in loops) > score[best]):
+        chosen = [loop for loop in loops if score[loop.var] >= 0]
         if chosen:
             width = lanes(k, moves, bits, [loop.var for loop in chosen])
             return Schedule(None, tuple((loop.var, _loop_unroll(loop, moves, width)) for loop in chosen), None, width)
@@ -117,25 +117,25 @@ def cost(body: ir.Body) -> int:
     return sum(call_cost(e) for e in ir.expressions(body) if isinstance(e, ir.Call))
 
 
-def _votes(k: ir.Kernel, moves: Moves) -> tuple[Counter[str], list[tuple[ir.For, tuple[ir.For, ...]]]]:
+def votes(k: ir.Kernel, moves: Moves) -> tuple[Counter[str], list[tuple[ir.For, tuple[ir.For, ...]]]]:
     """How much each variable would gain as the one that carries lanes, and the innermost loops with those around them.
 
     Contiguous accesses count for a variable, others against it, deeper ones more.
     """
     worth: dict[Move, int] = {"unit": 2, "reversed": 2, "uniform": 0, "strided": -2, "irregular": -2}
-    votes: Counter[str] = Counter()
+    found: Counter[str] = Counter()
     for access, around in ir.accesses(k.body):
         for var in [*(var for var, _ in k.grid), *(loop.var for loop in around[-1:])]:
             move = moves.move(access, var)
-            votes[var] += worth[move] * 4 ** len(around) + (isinstance(access, ir.Store) and move == "unit")
-    return votes, list(_innermost(k.body, ()))
+            found[var] += worth[move] * 4 ** len(around) + (isinstance(access, ir.Store) and move == "unit")
+    return found, list(innermost(k.body, ()))
 
 
-def _innermost(body: ir.Body, around: tuple[ir.For, ...]) -> list[tuple[ir.For, tuple[ir.For, ...]]]:
+def innermost(body: ir.Body, around: tuple[ir.For, ...]) -> list[tuple[ir.For, tuple[ir.For, ...]]]:
     found: list[tuple[ir.For, tuple[ir.For, ...]]] = []
     for s in body:
         if isinstance(s, ir.For):
-            found += _innermost(s.body, (*around, s)) or [(s, around)]
+            found += innermost(s.body, (*around, s)) or [(s, around)]
     return found
 
 

@@ -70,13 +70,22 @@ class Manners:
     Attributes:
         slack: by how much a value may be off, as an approximation is.
         special: whether infinities and NaN stay also where the formula is ill-conditioned, as in 0 / 0.
+        heals: whether anything may take the place of an infinity or NaN.
     """
 
     slack: float = 0.0
     special: bool = False
+    heals: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change values."""
+        return self.heals or self.slack > 0
 
     def breach(self, after: Known, before: Known) -> str:
         """In what a value is another than it may be."""
+        if self.heals and after.value.shape == before.value.shape and before.value.dtype.kind == "f":
+            after = Known(np.where(np.isfinite(before.value), after.value, before.value), after.error)
         loose = before if before.error is None else Known(before.value, before.error + self.slack)
         told = difference(after, loose)
         if told or not self.special or after.value.dtype.kind != "f" or after.value.shape != before.value.shape:
@@ -111,7 +120,7 @@ def first_change(graph: Graph, pipeline: Pipeline, values: Values | None = None,
         context: for the passes; it is told what they do.
     """
     context, closely = context or Context(), closely or {}
-    exempt = any(manners.slack for manners in closely.values())
+    exempt = any(manners.changes for manners in closely.values())
     stages: list[tuple[str, Graph, int]] = []
     trace: list[Event] = []
     context.trace, context.asked = trace, ()

@@ -11,6 +11,7 @@ from tensorc.ir.closing import Closed
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime.binding import Array, Binding, Frame
 from tensorc.runtime.checker import Checker
+from tensorc.runtime.debug import tell_program
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.variable import Cell
 from tensorc.runtime.watched import Kept, Watched
@@ -21,16 +22,21 @@ CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void
 class Checked(Binding):
     """A binding that raises CheckError for the first kernel that does not compute what it should, or makes a NaN.
 
+    Passes that the function was given are tried on random values beforehand: RewriteError names one that changes them.
     Variables have their old values then.  Calls run one after the other.
     """
 
     def __init__(self, name: str, closed: Closed, pipeline: Pipeline | None, inputs: int, kept: Sequence[Kept],
                  effects: Effects) -> None:
+        if pipeline is not None:
+            from tensorc.passes.checked import check
+            check(closed.graph, pipeline)
         self._alone = threading.Lock()
         self._callbacks = [CALLBACK(self._before), CALLBACK(self._after)]
         addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]
         program = Watched(closed.graph, pipeline, Watch(), dict(zip(IMPORTS, addresses, strict=True)))
         super().__init__(program, closed, inputs, kept, effects)
+        tell_program(program, "compiled, to be checked,")
         self._checker = Checker(name, program.planned, program.assembly, program.watch.sites)
         updated = {variable for variable, _ in closed.graph.updates}
         self._updated = [each for param, each in zip(closed.graph.params[inputs:], kept, strict=True)

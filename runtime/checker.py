@@ -22,7 +22,7 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph, Location
 from tensorc.ir.kernels import Group, Place, memory_of, named_groups
 from tensorc.ir.node import Node
-from tensorc.ir.text import bodies, inline, labels, operand, statement, unnamed
+from tensorc.ir.text import bodies, inline, labels, operand, shown_graphs, statement, unnamed
 from tensorc.runtime import verdict
 
 Array = np.ndarray[Any, Any]
@@ -32,10 +32,11 @@ FAULT = "  this is a fault of the compiler"
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """A group of the plan, its name in the program and the graph it is of."""
+    """A group of the plan, its name in the program, the planned graph it is of, and the one that the text shows."""
 
     name: str
     group: Group
+    planned: Graph
     graph: Graph
 
 
@@ -95,7 +96,8 @@ class Checker:
     def __init__(self, name: str, graph: Graph, assembly: Assembly, sites: Sequence[Site]) -> None:
         self.error: BaseException | None = None
         self._name = name
-        self._work = {n: _Work(n, group, inside) for n, group, inside in named_groups(graph)}
+        shown = shown_graphs(graph)
+        self._work = {n: _Work(n, group, inside, shown[id(inside)]) for n, group, inside in named_groups(graph)}
         self._graphs = _graphs(assembly.spec, graph, self._work)
         self._starts, self._ends = self._spans(assembly, sites)
         self._sites = sites
@@ -113,7 +115,7 @@ class Checker:
         for number, site in enumerate(sites):
             for launch in site.step if isinstance(site.step, tuple) else ():
                 name = of_kernel[launch.source]
-                if self._work[name].graph is self._graphs[id(site.program)]:
+                if self._work[name].planned is self._graphs[id(site.program)]:
                     first.setdefault(name, number)
                     last[name] = number
         return _inverted(first), _inverted(last)
@@ -191,13 +193,12 @@ class Checker:
 
     def _difference(self, work: _Work, node: Node, found: Array, wanted: Array, tolerance: Array, fine: Array) -> str:
         """What a kernel has computed in place of what."""
-        at = _first(~fine)
-        what = f"{found[at]!s} in place of {wanted[at]!s}"
-        much = f" ({tolerance[at]:.1e} more or less is allowed)" if wanted.dtype.kind == "f" else ""
+        much = tolerance[verdict.first(~fine)]
+        allowed = f" ({much:.1e} more or less is allowed)" if wanted.dtype.kind == "f" else ""
         return "\n".join([
             f"{self._name}: kernel {work.name} does not compute what its reference does{self._when()}",
             *self._told(work, node),
-            f"  {_count(~fine, 'differ')}, the first{_at(at)}: {what}{much}",
+            f"  {verdict.difference(found, wanted, ~fine)}{allowed}",
             FAULT,
         ])
 
@@ -205,11 +206,11 @@ class Checker:
         """Where a NaN comes from: the first node of a group that makes one of numbers."""
         node = next(n for n in work.group.nodes if _has_nan(values[n]) and not any(_has_nan(values[a]) for a in n.args))
         nan = np.isnan(values[node])
-        at = _first(nan)
+        at = verdict.first(nan)
         return "\n".join([
             f"{self._name}: {node.op.name} makes a NaN in kernel {work.name}{self._when()}",
             *self._told(work, node),
-            f"  {_count(nan, 'are NaN')}, the first{_at(at)}",
+            f"  {verdict.counted(nan, 'are NaN')}, the first{verdict.placed(at)}",
             *(f"  {_value(work, a, values[a], values[node].shape, at)}" for a in node.args),
         ])
 
@@ -311,19 +312,6 @@ def _operands(group: Group, memory: Memory) -> list[Array]:
 
 def _has_nan(x: Array) -> bool:
     return x.dtype.kind == "f" and bool(np.isnan(x).any())
-
-
-def _first(where: Array) -> tuple[int, ...]:
-    """The index of the first true element."""
-    return tuple(int(i) for i in np.argwhere(where)[0])
-
-
-def _at(index: tuple[int, ...]) -> str:
-    return f" at {list(index)}" if index else ""
-
-
-def _count(where: Array, what: str) -> str:
-    return f"{int(where.sum())} of {where.size} elements {what}"
 
 
 def _line(work: _Work, node: Node) -> str:

@@ -131,7 +131,7 @@ class Function:
             return outputs
 
         sizes = self._bound(arrays)
-        return self._variant(self._broadcasting(sizes)).run(arrays, sizes)
+        return self._variant(self._broadcasting(sizes), arrays).run(arrays, sizes)
 
     def _closed(self, known: Known) -> Closed:
         """The graph for calls in which these sizes are known, as they broadcast against the general assumptions."""
@@ -241,14 +241,18 @@ class Function:
                     return f"{node.name} (axis {axis}) gives {n}"
         return f"a fixed size is {n}"
 
-    def _variant(self, known: Known) -> Binding:
-        """The program for calls in which these sizes are known."""
+    def _variant(self, known: Known, arrays: Sequence[Array] | None = None) -> Binding:
+        """The program for calls in which these sizes are known.
+
+        Args:
+            arrays: the inputs of the call that it is for, if there is one.
+        """
         found = self._variants.get(known)
         if found is not None:
             return found
         with self._compiling:
             if known not in self._variants:
-                self._variants[known] = self._binding(self._closed(known))
+                self._variants[known] = self._binding(self._closed(known), arrays)
                 self.compilations += 1
                 if not known:
                     self._usual = self._variants[known]
@@ -256,13 +260,27 @@ class Function:
                     log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
             return self._variants[known]
 
-    def _binding(self, closed: Closed) -> Binding:
+    def _binding(self, closed: Closed, arrays: Sequence[Array] | None) -> Binding:
         """The program of a closed graph with what it reads besides the inputs."""
         kept, effects = self._kept(closed), self._effects(closed)
+        folder = settings.dump()
+        if folder is not None:
+            from tensorc.runtime.dump import write
+            write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept))
         if settings.check():
             from tensorc.runtime.check import Checked
             return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
         return Binding(program(closed.graph, self._passes), closed, len(self._inputs), kept, effects)
+
+    def _values(self, closed: Closed, arrays: Sequence[Array] | None,
+                kept: Sequence[Cell | Stream | Array]) -> dict[str, Array] | None:
+        """The value of each parameter by name, for a call with these inputs."""
+        from tensorc.runtime.watched import value_of
+
+        if arrays is None:
+            return None
+        names = [p.name for p in closed.graph.params]
+        return dict(zip(names, (*arrays, *map(value_of, kept)), strict=True))
 
     def _kept(self, closed: Closed) -> list[Cell | Stream | Array]:
         """What a program reads besides the inputs, in the order of its parameters."""

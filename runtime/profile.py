@@ -18,7 +18,7 @@ from tensorc.codegen.cost import cost
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import ROWS, named_groups
-from tensorc.ir.text import inline, labels
+from tensorc.ir.text import inline, labels, shown_graphs
 from tensorc.ir.types import f32, f64
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime import threads
@@ -171,7 +171,8 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
 def _sources(graph: Graph) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
     """Of every group: its nodes by name, their operations, and the user's lines; of a body, those of its loop."""
     found: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {}
-    for name, group, inside in named_groups(graph):
+    shown = shown_graphs(graph)
+    for name, group, inside in ((n, g, shown[id(planned)]) for n, g, planned in named_groups(graph)):
         names = labels(inside)
         nodes = [n for n in (group.nodes or group.outputs) if n.op.name != "parameter" and not inline(n)]
         lines = dict.fromkeys(str(line) for n in nodes for line in inside.provenance.get(n, ()))

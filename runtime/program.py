@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.compile import compile_text
 from tensorc.codegen.cpu.program import load_image
@@ -25,6 +26,7 @@ from tensorc.ir.graph import Graph, replace_nodes
 from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
 from tensorc.runtime import identity, store, threads
+from tensorc.runtime.debug import PassLog, tell_program, tell_shared
 from tensorc.runtime.memory import Arena
 from tensorc.runtime.ready import prepare
 
@@ -49,16 +51,22 @@ class Program:
         graph: the closed graph it was made of.
         sizes: the size symbols it takes, in order of appearance in the parameters.
         order: for each entry of the native code's table of sizes, the symbol's place in `sizes`.
+        kernels: how many there are.
         native: its code in memory.
         constants: the arrays that follow the parameters in the table of externals.
+        is_kept: whether it is in the store for other processes.
+        passes_told: a line for each pass, where TENSORC_DEBUG asks for them and they have been run.
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
         prepare()
-        entry = store.fetch(identity.of_program(graph, text, pipeline), self._compile)
+        key = identity.of_program(graph, text, pipeline)
+        entry = store.fetch(key, self._compile)
+        self.is_kept = key is not None and store.shared() is not None
         self.order: list[int] = entry.facts["order"]
+        self.kernels: int = entry.facts["kernels"]
         self.constants = entry.arrays
         with self._timed("load"):
             self.native = load_image(entry.image, threads.symbols())
@@ -68,6 +76,8 @@ class Program:
         self.graph = graph
         self.sizes = size_symbols(graph)
         self.times: dict[str, float] = {}
+        self.is_kept = False
+        self.passes_told: list[str] = []
         self._pipeline = pipeline
         self._arenas: list[Arena] = []
 
@@ -82,8 +92,12 @@ class Program:
         from tensorc.passes.context import Context
         from tensorc.passes.pipeline import default
 
+        context = Context()
+        told = PassLog(context) if settings.debug() >= 2 else None
         with self._timed("passes"):
-            return (self._pipeline or default()).run(self.graph, Context())
+            planned = (self._pipeline or default()).run(self.graph, context)
+        self.passes_told = told.lines if told else []
+        return planned
 
     @functools.cached_property
     def assembly(self) -> Assembly:
@@ -100,7 +114,7 @@ class Program:
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
         order, constants = self._table()
-        return store.Entry(image, {"order": order}, constants)
+        return store.Entry(image, {"order": order, "kernels": len(self.assembly.loops)}, constants)
 
     def _table(self) -> tuple[list[int], tuple[np.ndarray[Any, Any], ...]]:
         """`order` and `constants`, from the assembly."""
@@ -177,6 +191,9 @@ def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
             found = _programs[key] = Program(graph, text, pipeline)
             how = "compiled" if found.compiled else "loaded"
             log.info("%s %s in %.0f ms", how, graph.name, 1e3 * sum(found.times.values()))
+            tell_program(found, how if found.compiled else "loaded from the store")
+        elif found.graph is not graph:
+            tell_shared(graph, found)
         _recent.append(found)
         return found
 

@@ -1,21 +1,25 @@
-"""Graphs from text run on given values, or on values that are made up."""
+"""Graphs run on given values, or on values that are made up, and compared with their references."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.errors import ArgumentError
 from tensorc.ir import dims
 from tensorc.ir.closing import Closed
 from tensorc.ir.graph import Graph, nested
 from tensorc.ir.node import Node
 from tensorc.ops.interpret import bind
+from tensorc.passes.choice import chosen
+from tensorc.runtime import verdict
 from tensorc.runtime.effects import Effects
-from tensorc.runtime.program import size_symbols
+from tensorc.runtime.program import program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 from tensorc.runtime.watched import Apart, Kept
@@ -36,7 +40,7 @@ def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
         raise ArgumentError(f"{graph.name}: no value is given for {', '.join(missing)}")
 
     closed = Closed(graph, graph.params, {s: dims.symbol(s) for s in size_symbols(graph)}, (), ())
-    arrays = {p: np.ascontiguousarray(values[p.name], p.dtype.numpy) for p in graph.params}
+    arrays = {p: np.asarray(values[p.name], p.dtype.numpy, order="C") for p in graph.params}
     sizes = bind({p.name: (p.type, array.shape) for p, array in arrays.items()})
     graph.resized(sizes)                            # its shape rules refuse what these sizes do not reach
     kept = [_kept(p, array) for p, array in arrays.items()]
@@ -61,6 +65,54 @@ def made_up(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
         raise ArgumentError(f"{graph.name} reads a sparse matrix, whose values cannot be made up")
 
     return {p.name: _made_up(p, sizes) for p in graph.params}
+
+
+def replay(graph: Graph, values: Path, sizes: Mapping[str, int], passes: Any = None) -> int:
+    """Compiles a graph, runs it, and prints how its results compare with those of the references in NumPy.
+
+    Args:
+        values: a file of NumPy's with an array for the name of each parameter; where it is missing they are made up.
+        sizes: those for which they are.
+        passes: as `K.function` takes them; None for the compiler's own.
+
+    Returns: 0 where all results are the same within roundings, else 1.
+    Raises: what compiling and running raise; CheckError where TENSORC_CHECK=1 asks for a check.
+    """
+    pipeline = chosen(passes)
+    given: dict[str, Array] = {}
+    if values.exists():
+        with np.load(values) as file:
+            given = dict(file)
+    apart = call_of(graph, given or made_up(graph, sizes))
+
+    run = apart.checked(pipeline) if settings.check() else apart.on(program(graph, pipeline))
+    results = run()
+    found = {f"output {i}": x for i, x in enumerate(results)} | {v.name: apart.now[v.name] for v, _ in graph.updates}
+
+    at = "".join(f"{name} = {n}, " for name, n in apart.sizes.items())
+    print(f"{graph.name}: {at}{values.name if given else 'values that are made up'}")
+    same = True
+    for (name, x), wrong in zip(found.items(), _differences(graph, apart, list(found.values())), strict=True):
+        shape = "×".join(map(str, x.shape)) or "a number"
+        print(f"  {name} ({x.dtype}, {shape}): {wrong or 'as the reference'}")
+        same = same and wrong is None
+    return 0 if same else 1
+
+
+def _differences(graph: Graph, apart: Apart, found: list[Array]) -> Iterator[str | None]:
+    """How each result differs from the reference; None where it does not.
+
+    Where the formula as it was written has no finite value and the result has one, the passes have stabilised it.
+    """
+    given = {p: apart.values[p.name] for p in graph.params}
+    wanted = verdict.evaluate(graph.nodes, given, apart.sizes)
+    others = [verdict.evaluate(graph.nodes, given, apart.sizes, nudge) for nudge in verdict.nudges()]
+    for node, x in zip(graph.roots, found, strict=True):
+        y = wanted[node]
+        fine = verdict.within(x, y, verdict.allowed(y, [each[node] for each in others]))
+        if y.dtype.kind == "f":
+            fine |= np.isfinite(x) & ~np.isfinite(y)
+        yield None if fine.all() else verdict.difference(x, y, ~fine)
 
 
 def _made_up(param: Node, sizes: Mapping[str, int]) -> Array:

@@ -104,12 +104,32 @@ def within(found: Array, wanted: Array, tolerance: Array) -> Array:
     return np.asarray(near)
 
 
+def difference(found: Array, wanted: Array, where: Array) -> str:
+    """How many elements differ, and what the first of them is."""
+    at = first(where)
+    return f"{counted(where, 'differ')}, the first{placed(at)}: {found[at]!s} in place of {wanted[at]!s}"
+
+
+def first(where: Array) -> tuple[int, ...]:
+    """The index of the first true element."""
+    return tuple(int(i) for i in np.argwhere(where)[0])
+
+
+def placed(index: tuple[int, ...]) -> str:
+    """An index as part of a sentence."""
+    return f" at {list(index)}" if index else ""
+
+
+def counted(where: Array, what: str) -> str:
+    """How many elements are true, of how many."""
+    return f"{int(where.sum())} of {where.size} elements {what}"
+
+
 def _adds_up(node: Node) -> bool:
-    """Does the result depend on the order in which many numbers are added or multiplied?"""
+    """May the result depend on the order in which many numbers are added or multiplied?"""
     reduce = node.op.reduce
-    return node.op.way == "kernel" or reduce is not None and reduce.combine in ("add", "mul")
+    return node.op.way in ("kernel", "expand") or reduce is not None and reduce.combine in ("add", "mul")
 
 
 def _rounds(node: Node) -> bool:
-    return node.op.way == "kernel" or node.op.reduce is not None and _adds_up(node) or (
-        node.op.scalar is not None and node.op.name not in EXACT)
+    return _adds_up(node) or node.op.scalar is not None and node.op.name not in EXACT

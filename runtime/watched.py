@@ -39,8 +39,11 @@ class Watched(Program):
     def __init__(self, graph: Graph, pipeline: Pipeline | None, watch: Watch,
                  imports: Mapping[str, int] | None = None) -> None:
         self._set(graph, pipeline)
-        image = compile_text(self.assembly.watched(watch), Target.host()).image
+        text = self.assembly.watched(watch)
+        with self._timed("compile"):
+            image = compile_text(text, Target.host()).image
         self.order, self.constants = self._table()
+        self.kernels = len(self.assembly.loops)
         self.native = load_image(image, {**threads.symbols(), **(imports or {})}, watch.exports)
         self.watch = watch
 
@@ -68,10 +71,24 @@ class Apart:
         types = {p.name: (p.type, self.values[p.name].shape) for p in self.graph.params}
         self.sizes = {name: n for name, n in bind(types).items() if name in size_symbols(self.graph)}
 
+    @property
+    def now(self) -> dict[str, Array]:
+        """Of each parameter that is kept, by name, the value that the next run finds."""
+        params = self.graph.params[len(self._arrays):]
+        return {p.name: value_of(each) for p, each in zip(params, self._kept, strict=True)}
+
     def on(self, program: Program) -> Callable[[], list[Array]]:
         """What runs the call on a program of its graph, from the state that it finds.  It raises what a call raises."""
-        binding = Binding(program, self._closed, len(self._arrays), self._kept, self._effects)
+        return self._runs(Binding(program, self._closed, len(self._arrays), self._kept, self._effects))
 
+    def checked(self, pipeline: Pipeline | None) -> Callable[[], list[Array]]:
+        """What runs the call with each kernel beside its references.  It raises CheckError besides."""
+        from tensorc.runtime.check import Checked
+
+        name, inputs = self.graph.name, len(self._arrays)
+        return self._runs(Checked(name, self._closed, pipeline, inputs, self._kept, self._effects))
+
+    def _runs(self, binding: Binding) -> Callable[[], list[Array]]:
         def run() -> list[Array]:
             outputs = binding.quickly(list(self._arrays))
             return binding.run(self._arrays, self._users) if outputs is None else outputs

@@ -3,6 +3,7 @@
     tensorc --dump-ir train.py                      every K.function of the script, after all passes
     tensorc --dump-ir train.py:step --after all     one of them, after each pass
     tensorc --dump-ir net.ir --stage asm            graphs from text, down to assembly
+    tensorc --dump-ir net.ir --stage ptx            the same for a GPU, which need not be there
     tensorc --dump-ir train.py --html out.html      all of it on one page, for a browser
     tensorc --time train.py:step                    where the time of its last call goes, kernel by kernel
     tensorc --dump-ir train.py --passes mine.py     with the passes of a file in every function
@@ -33,7 +34,7 @@ from tensorc.errors import ArgumentError, TensorcError
 if TYPE_CHECKING:
     from tensorc.inspect.found import Found
 
-STAGES = ("graph", "loops", "llvm", "asm")
+STAGES = ("graph", "loops", "llvm", "asm", "cuda", "ptx")
 
 
 @dataclass(frozen=True)

@@ -45,3 +45,7 @@ class CheckError(TensorcError, ArithmeticError):
 
 class InternalError(TensorcError, RuntimeError):
     """A fault of the compiler itself."""
+
+
+class DeviceError(TensorcError, RuntimeError):
+    """A device was asked for that is not there, or what makes code for it is not installed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from tensorc.errors import ArgumentError
 
@@ -47,14 +48,21 @@ CACHE_DIR = Setting("TENSORC_CACHE_DIR", "where the store is, instead of `tensor
 CACHE_SIZE = Setting(
     "TENSORC_CACHE_SIZE", "megabytes it may hold, 512 by default; what was not used for longest goes first"
 )
+DEBUG = Setting(
+    "TENSORC_DEBUG",
+    "`1` tells of each function that is compiled, `2` of its passes too, `3` shows its graph and kernels, `4` its code",
+)
 CHECK = Setting(
     "TENSORC_CHECK", "`1` runs each kernel beside its NumPy reference and names the first that differs or makes a NaN"
+)
+DUMP = Setting(
+    "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
 )
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
 
-SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, CHECK, KERAS_HOME)
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, DEBUG, CHECK, DUMP, KERAS_HOME)
 
 
 def table() -> str:
@@ -79,6 +87,16 @@ def cache_size(default: int) -> int:
     return default if asked is None else asked
 
 
+def debug() -> int:
+    """How much is told of what is compiled, 0 to 4.  Raises ArgumentError for anything else."""
+    return DEBUG.number(0, 4) or 0
+
+
 def check() -> bool:
     """Whether kernels run beside their references."""
     return bool(CHECK.text) and not CHECK.is_off
+
+
+def dump() -> Path | None:
+    """Where functions that are compiled are written to."""
+    return Path(DUMP.text).expanduser().absolute() if DUMP.text else None

@@ -13,7 +13,7 @@ from tensorc import backend as K
 from tensorc.errors import ArgumentError, RewriteError
 from tensorc.ops.elementwise import exp, sigmoid, tanh
 from tensorc.ops.reduce import sum
-from tensorc.passes import Rewrite, graph_pass, register, using
+from tensorc.passes import Rewrite, choice, graph_pass, register, using
 from tensorc.passes.context import Context
 from tensorc.passes.identity import identity_of
 from tensorc.passes.manager import Pipeline, rewrite
@@ -248,7 +248,8 @@ def test_names_of_the_compilers_own_are_not_taken_by_accident():
     assert default().replace("layout", layout).names == default().names
 
 
-def test_passes_are_registered_under_a_name():
+def test_passes_are_registered_under_a_name(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choice, "_registered", {})
     register("test-swish", Swish())
     assert fires(swish(passes="test-swish"))
     with using("test-swish"):

@@ -67,7 +67,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_devices_names_the_processor_and_its_threads(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--devices"]) == 0
 
-    cpu, cuda = capsys.readouterr().out.splitlines()
+    cpu, cuda, *_ = capsys.readouterr().out.splitlines()
     assert cpu.startswith("cpu ")
     assert "bits" in cpu
     assert "thread" in cpu
@@ -312,7 +312,8 @@ def test_graphs_of_a_text(
 
 
 @pytest.mark.parametrize(
-    ("stage", "shows"), [("loops", "kernel"), ("llvm", "define"), ("asm", ".text")], ids=["loops", "llvm", "asm"]
+    ("stage", "shows"), [("loops", "kernel"), ("llvm", "define"), ("asm", ".text"), ("cuda", "cuda.blockIdx")],
+    ids=["loops", "llvm", "asm", "cuda"],
 )
 def test_stages(
     stage: str, shows: str, write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]

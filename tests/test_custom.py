@@ -20,6 +20,7 @@ from tensorc import backend as K
 from tensorc import custom
 from tensorc.codegen.cpu.compile import assembly, optimised
 from tensorc.codegen.cpu.target import Target
+from tensorc.custom.fingerprint import digest
 from tensorc.errors import ArgumentError, DTypeError, TensorcError
 from tensorc.ir.parse import parse
 from tensorc.runtime.threads import num_threads, set_num_threads
@@ -525,3 +526,74 @@ def test_check_finds_what_is_wrong() -> None:
         custom.check(wrong)
 
 
+
+
+# -- fingerprints
+
+
+def test_fingerprints_cover_all_that_is_read() -> None:
+    def made(factor: object, inner: str = "x + 1") -> Callable[..., object]:
+        names: dict[str, object] = {"FACTOR": factor, "np": np, "numba": numba}
+        exec(f"@numba.njit\ndef g(x):\n    return {inner}\ndef f(x, y=2.0):\n    return FACTOR * g(x) in (1, 2) or y",
+             names)
+        return names["f"]  # type: ignore[return-value]
+
+    first = digest(made(1.0))  # type: ignore[arg-type]
+    assert first is not None
+    assert digest(made(1.0)) == first  # type: ignore[arg-type]
+    others = [made(1), made(2.0), made((1.0,)), made(np.ones(3)), made(1.0, "x + 2"), made(1.0, "x - 1")]
+    assert len({first, *map(digest, others)}) == 7  # type: ignore[arg-type]
+    assert digest(made(object())) is None  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_told_is_compiled_each_time_and_not_kept() -> None:
+    class Settings:
+        factor = 2.0
+
+    settings = Settings()
+    factor = settings.factor
+    assert digest(lambda x: x * settings.factor) is None
+    assert digest(lambda x: x * factor) is not None
+
+
+def test_a_recurrent_layer_with_an_activation_of_ones_own() -> None:
+    act = custom.elementwise(softsign)
+    x, w = K.placeholder((None, 5, 4), name="x"), K.variable(np.eye(4), name="w")
+
+    def step(row: K.Tensor, states: list[K.Tensor]) -> tuple[K.Tensor, list[K.Tensor]]:
+        new = act(row + K.dot(states[0], w))
+        return new, [new]
+
+    last, _, _ = K.rnn(step, x, [K.zeros_like(x[:, 0])])
+    f = K.function([x], [last, *K.gradients(K.sum(last), [w])])
+    values = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("f")
+
+    def run(w: np.ndarray) -> np.ndarray:
+        state = np.zeros((3, 4))
+        for t in range(5):
+            state = softsign(values[:, t] + state @ w)
+        return state
+
+    got, slope = f([values])
+    np.testing.assert_allclose(got, run(np.eye(4)), rtol=1e-5)
+    for place in ((0, 0), (2, 1)):
+        step_ = np.zeros((4, 4))
+        step_[place] = 1e-6
+        want = (run(np.eye(4) + step_).sum() - run(np.eye(4) - step_).sum()) / 2e-6
+        np.testing.assert_allclose(slope[place], want, rtol=1e-4)
+
+
+def test_half_precision_is_computed_in_single() -> None:
+    """Of exp(x) − exp(x) · (1 − 2⁻¹²), half precision would leave nothing."""
+    x = K.placeholder((None,), dtype="float16")
+    small = custom.elementwise(lambda x: math.exp(x) - math.exp(x) * (1 - 2.0**-12), name="small")
+    got, slope = K.function([x], [small(x), *K.gradients(K.sum(small(x)), [x])])([np.array([0.0, 1.0], "float16")])
+    assert got.dtype == slope.dtype == np.float16
+    np.testing.assert_allclose(got, np.exp([0, 1]) / 2**12, rtol=2e-3)
+    np.testing.assert_allclose(slope, np.exp([0, 1]) / 2**12, rtol=2e-3)
+
+
+def test_functions_of_the_c_library() -> None:
+    gamma = custom.elementwise(lambda x: math.lgamma(x) + math.gamma(x), name="gammas",
+                               gradient=custom.NoGradient("not needed"))
+    custom.check(gamma, [custom.sample(t, span=(0.5, 4.0)) for t in ("f32[37]", "f64[37]", "f32[]")])

@@ -246,7 +246,7 @@ def kernel_only(kernel: Callable[..., object]) -> Callable[..., K.Tensor]:
 
 
 def run_kernel(kernel: Callable[..., object]) -> object:
-    return kernel_only(kernel)(K.placeholder((4,), name=f"x_of_{kernel.__name__}"))
+    return kernel_only(kernel)(K.placeholder((4,), name=f"x_in_{kernel.__name__}"))
 
 
 def unrolled(k, x, out):

@@ -1,6 +1,7 @@
 """What the README and docs/ show is so: Python blocks run, and print the text after them; commands print theirs."""
 
 import itertools
+import os
 import re
 import shlex
 import subprocess
@@ -38,7 +39,7 @@ def run_python(*arguments: str, cwd: Path, home: Path) -> subprocess.CompletedPr
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(home), "PATH": ""},
+        env={"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'examples' / 'swish'}", "HOME": str(home), "PATH": ""},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -83,10 +84,14 @@ def replace_everywhere(old: str, new: str) -> None:
 
 
 def test_examples_are_the_files_they_name() -> None:
-    shown = re.compile(r"\[(examples/\w+\.py)\]\([^)]*\):\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    shown = re.compile(r"\[(examples/[\w/]+\.py)\]\([^)]*\):\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     scripts = [example for page in pages() for example in shown.findall(page.read_text(encoding="utf-8"))]
 
-    assert [name for name, _ in scripts] == ["examples/layer.py", "examples/classifier.py", "examples/theano_style.py"]
+    assert [name for name, _ in scripts] == [
+        "examples/layer.py", "examples/classifier.py",
+        *(f"examples/swish/{name}.py" for name in ("model", "first", "swish", "test_swish")),
+        "examples/theano_style.py",
+    ]
     for name, script in scripts:
         assert script == (ROOT / name).read_text(encoding="utf-8")
 

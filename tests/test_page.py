@@ -5,12 +5,14 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pages import history_of, long, of_script, small
 
 from tensorc.cli import main
+from tensorc.errors import TensorcError
 from tensorc.inspect.page import SCRIPTS, assembled, function_data, page
 from tensorc.ir.text import dump
 
@@ -136,6 +138,18 @@ def test_no_name_can_leave_its_place() -> None:
 def test_a_graph_without_a_plan_has_no_kernels() -> None:
     found = long(20)
     data, codes = function_data(found, history_of(found))
+    assert (data["kernels"], codes) == ([], {})
+
+
+def test_a_pass_that_fails_is_where_the_stages_end() -> None:
+    def broken(graph, context):
+        raise TensorcError("this pass is broken")
+
+    (found,) = small()
+    failing = replace(found, pipeline=found.pipeline.after("simplify", broken))
+    data, codes = function_data(failing, history_of(failing))
+    assert [stage["name"] for stage in data["stages"]] == ["input", "loops", "simplify"]
+    assert "this pass is broken" in data["failure"]
     assert (data["kernels"], codes) == ([], {})
 
 

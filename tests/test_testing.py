@@ -9,6 +9,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from tensorc import backend as K
 from tensorc.errors import ArgumentError, RewriteError
 from tensorc.ir.closing import close
 from tensorc.ir.graph import Graph
@@ -341,7 +342,7 @@ def test_the_compilers_own_rules_change_nothing_where_they_fire():
     fired = 0
     for rule in SWEEPS.values():
         try:
-            g = around_pattern(rule, Random(rule.name)).grown
+            g = around_pattern(rule, Random(rule.name))
         except Barren:
             continue
         graph, values = closed(g)
@@ -400,3 +401,13 @@ def test_a_repro_is_small():
     with pytest.raises(RewriteError, match="Bad turned") as failure:
         default().joined(Bad()).run(graph)
     assert failure.value.repro == "graph repro(x0: f32[3])\n  %0: f32[3] = relu(x0)\n  return %0\n"
+
+
+def test_a_running_program_checks_the_passes_it_was_given(monkeypatch: pytest.MonkeyPatch):
+    x = K.placeholder((None, 3), name="x")
+    right, wrong = (K.function([x], [x * K.sigmoid(x)], passes=p) for p in (ExpProduct(), WrongSign()))
+    row = np.ones((1, 3), "float32")
+    monkeypatch.setenv("TENSORC_CHECK", "1")
+    assert right([row])[0].shape == (1, 3)
+    with pytest.raises(RewriteError, match=r"rewrite WrongSign changes a value(.|\n)*test_testing.py"):
+        wrong([row])

@@ -24,11 +24,12 @@ from tensorc.codegen.cpu.target import Target, quick_code_generation
 from tensorc.errors import InternalError
 
 _library_numbers = itertools.count()
-_compiling = threading.Lock()
+LLVM = threading.Lock()
+"""LLVM works for one thread at a time, and for none while the process forks."""
 
 if hasattr(os, "register_at_fork"):  # no child is born with LLVM half-way through something
     os.register_at_fork(
-        before=_compiling.acquire, after_in_parent=_compiling.release, after_in_child=_compiling.release
+        before=LLVM.acquire, after_in_parent=LLVM.release, after_in_child=LLVM.release
     )
 
 
@@ -107,7 +108,7 @@ def load(image: bytes, exports: Iterable[str], imports: Mapping[str, int] | None
         builder.import_symbol(name, address)
 
     try:
-        with _compiling:
+        with LLVM:
             return Library(builder.link(_linker(), f"tensorc-{next(_library_numbers)}"))
     except RuntimeError as error:
         raise InternalError(f"compiled code cannot be loaded: {error}") from None
@@ -116,7 +117,7 @@ def load(image: bytes, exports: Iterable[str], imports: Mapping[str, int] | None
 @contextmanager
 def _module(text: str, target: Target, times: dict[str, float]) -> Iterator[tuple[Any, Any]]:
     """The parsed, verified and optimised module with its target machine, while LLVM is ours alone."""
-    with _compiling, quick_code_generation():
+    with LLVM, quick_code_generation():
         start = time.perf_counter()
         machine = target.machine()
         module = _parse(text, machine)

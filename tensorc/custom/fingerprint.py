@@ -81,9 +81,18 @@ def _function(function: FunctionType, around: tuple[FunctionType, ...]) -> Itera
 
 def _code(code: CodeType) -> tuple[Any, ...]:
     """Code without the file and the lines where it stands."""
-    constants = tuple(_code(c) if isinstance(c, CodeType) else (type(c).__name__, repr(c)) for c in code.co_consts)
-    return (code.co_code.hex(), constants, code.co_names, code.co_varnames, code.co_freevars, code.co_argcount,
-            code.co_flags)
+    return (code.co_code.hex(), code.co_exceptiontable, tuple(map(_constant, code.co_consts)), code.co_names,
+            code.co_varnames, code.co_freevars, code.co_argcount, code.co_flags)
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, frozenset):
+        return "set", sorted(map(_constant, value), key=repr)
+    if isinstance(value, tuple):
+        return tuple(map(_constant, value))
+    return type(value).__name__, repr(value)
 
 
 def _value(value: Any, around: tuple[FunctionType, ...]) -> Any:

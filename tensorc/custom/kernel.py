@@ -37,6 +37,23 @@ def written(write: Callable[..., Any], shop: Workshop) -> Written:
     return k.sides, tuple(k.blocks[0])
 
 
+Binary = Callable[["Value", Any], "Value"]
+Unary = Callable[["Value"], "Value"]
+
+
+def _compared(fn: str) -> Any:
+    return lambda x, y: x.k.call(fn, x, y)
+
+
+def _binary(fn: str) -> tuple[Binary, Binary]:
+    """The methods for a value on the left of an operator and on its right."""
+    return lambda x, y: x.k.call(fn, x, y), lambda x, y: x.k.call(fn, y, x)
+
+
+def _unary(fn: str) -> Unary:
+    return lambda x: x.k.call(fn, x)
+
+
 class Value:
     """A number in the kernel, with Python's operators."""
 
@@ -52,27 +69,24 @@ class Value:
         to = dtype_of(dtype)
         return self if to is self.dtype else self.k.bound(ir.Cast(self.expr, to))
 
+    __add__, __radd__ = _binary("add")
+    __sub__, __rsub__ = _binary("sub")
+    __mul__, __rmul__ = _binary("mul")
+    __truediv__, __rtruediv__ = _binary("div")
+    __floordiv__, __rfloordiv__ = _binary("floordiv")
+    __mod__, __rmod__ = _binary("mod")
+    __pow__, __rpow__ = _binary("pow")
+    __and__, __rand__ = _binary("and")
+    __or__, __ror__ = _binary("or")
+    __xor__, __rxor__ = _binary("xor")
+    __lt__, __le__, __gt__, __ge__ = map(_compared, ("lt", "le", "gt", "ge"))
+    __eq__, __ne__ = _compared("eq"), _compared("ne")
+    __hash__ = None  # type: ignore[assignment]
+    __neg__, __abs__, __invert__ = map(_unary, ("neg", "abs", "not"))
+
     def __bool__(self) -> bool:
         raise ArgumentError("a value of a kernel is not known while the kernel is written\n"
                             "use k.select(condition, a, b), or `with k.when(condition):`")
-
-
-def _operator(fn: str, swapped: bool = False) -> Callable[[Value, Any], Value]:
-    def method(self: Value, other: Any) -> Value:
-        return self.k.call(fn, other, self) if swapped else self.k.call(fn, self, other)
-    return method
-
-
-_OPERATORS = {"add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floordiv", "mod": "mod",
-              "pow": "pow", "and": "and", "or": "or", "xor": "xor"}
-for _name, _fn in _OPERATORS.items():
-    setattr(Value, f"__{_name}__", _operator(_fn))
-    setattr(Value, f"__r{_name}__", _operator(_fn, swapped=True))
-for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(Value, f"__{_name}__", _operator(_name))
-setattr(Value, "__neg__", lambda self: self.k.call("neg", self))  # noqa: B010
-setattr(Value, "__invert__", lambda self: self.k.call("not", self))  # noqa: B010
-setattr(Value, "__abs__", lambda self: self.k.call("abs", self))  # noqa: B010
 
 
 class Memory:
@@ -189,6 +203,8 @@ class Kernel:
         """An index, a size or a Python number as a value; in the dtype of the kernel by default."""
         kind = self.dtype if dtype is None else dtype_of(dtype)
         if not isinstance(size, Dim):
+            if kind.is_integer and size != int(size):
+                raise ArgumentError(f"{size} is not whole, as {kind.name} is\ncast the values that it meets")
             return Value(self, ir.Num(size, kind))
         exact = kind if kind in (i32, i64) else i64
         return Value(self, ir.Iter(size, exact)).cast(kind)

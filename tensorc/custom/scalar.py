@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import llvmlite.binding as llvm
 
+from tensorc.codegen.cpu.compile import LLVM
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.straight import PREFIX, PURE, SCALAR
 from tensorc.errors import ArgumentError, DTypeError
@@ -44,7 +45,8 @@ def compile_scalar(function: FunctionType, name: str, kinds: str) -> ScalarCode:
     """
     where = located(function, name)
     found, text, entry = _by_numba(function, where, kinds)
-    text = _rewritten(text, entry, kinds, found, where, function.__code__.co_filename)
+    with LLVM:
+        text = _rewritten(text, entry, kinds, found, where, function.__code__.co_filename)
     return ScalarCode(text, found)
 
 

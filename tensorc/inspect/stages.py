@@ -6,6 +6,7 @@ from tensorc.errors import ArgumentError
 from tensorc.inspect.found import Found
 from tensorc.inspect.history import INPUT, History, Stage, trace
 from tensorc.inspect.paint import Paint
+from tensorc.passes.context import Context
 from tensorc.passes.manager import Pipeline, unknown
 from tensorc.runtime.program import Program, program
 
@@ -61,7 +62,21 @@ def up_to(pipeline: Pipeline, after: str | None) -> Pipeline:
 
 
 def print_code(found: Found, stage: str) -> None:
-    """The function's `loops`, `llvm` or `asm`."""
+    """The function's `loops`, `llvm`, `asm`, `cuda` or `ptx`.  Raises DeviceError where nothing makes PTX."""
+    if stage in ("cuda", "ptx"):
+        return print_cuda(found, stage)
     compiled = program(found.graph, found.pipeline)
     text = {"loops": lambda p: str(p.assembly.loops), "llvm": Program.llvm, "asm": Program.asm}[stage](compiled)
-    print(f"{';' if stage == 'llvm' else '#'} {found.graph.name}\n\n{text}")
+    return print(f"{';' if stage == 'llvm' else '#'} {found.graph.name}\n\n{text}")
+
+
+def print_cuda(found: Found, stage: str) -> None:
+    """The function's kernels for a GPU, as the text that Numba-CUDA compiles or as what becomes of it."""
+    from tensorc.codegen.cuda.assemble import assemble
+    from tensorc.codegen.cuda.compile import ptx
+
+    sources = assemble(found.pipeline.run(found.graph, Context())).sources.values()
+    if stage == "cuda":
+        print(f"# {found.graph.name}\n\n" + "\n".join(map(str, sources)))
+    else:
+        print(f"// {found.graph.name}\n\n" + "\n".join(map(ptx, sources)))

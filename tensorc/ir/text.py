@@ -85,18 +85,25 @@ def statement(node: Node, label: Mapping[Node, str], bodies: Mapping[Graph, str]
     return f"{label[node]}: {node.type} = {application(node, lambda n: operand(n, label), bodies)}"
 
 
+def shown_graphs(graph: Graph) -> dict[int, Graph]:
+    """For a planned graph and the bodies in it, by their ids, the graphs that the text shows."""
+    found = {id(graph): graph}
+    for _, group, _ in named_groups(graph):
+        if group.bodies:
+            found |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
+    return found
+
+
 def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
     """What the plan says of nodes of the graph, and of the bodies in it: their kernels, and where they are kept."""
     found: dict[Graph, dict[Node, list[str]]] = {}
-    shown: dict[int, Graph] = {id(graph): graph}            # for planned bodies, those that the text has
+    shown = shown_graphs(graph)
     for name, group, inside in named_groups(graph):
         notes = found.setdefault(shown[id(inside)], {})
         for node in group.nodes:
             notes.setdefault(node, []).append(name)
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
-        if group.bodies:
-            shown |= zip(map(id, group.bodies), nested(group.outputs[0]), strict=True)
     return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}
 
 

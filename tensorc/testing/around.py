@@ -21,19 +21,11 @@ TRIES = 400
 """How many ways to fill the holes of a pattern are tried for one graph."""
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A computation, and the nodes at which it was planted."""
-
-    grown: Grown
-    at: tuple[Node, ...]
-
-
 class Barren(Exception):
     """No operands were found on which a rule fires; the message says why it did not, most often."""
 
 
-def around_pattern(rule: Rewrite, random: Random, with_gradients: bool = True) -> Planted:
+def around_pattern(rule: Rewrite, random: Random, with_gradients: bool = True) -> Grown:
     """A random computation with the pattern of a rule in it, on operands that its check allows.  Raises Barren."""
     planting = _Planting(random)
     planting.start()
@@ -43,7 +35,7 @@ def around_pattern(rule: Rewrite, random: Random, with_gradients: bool = True) -
     return planting.surrounded([node], [], with_gradients)
 
 
-def around_graph(graph: Graph, random: Random, with_gradients: bool = True) -> Planted:
+def around_graph(graph: Graph, random: Random, with_gradients: bool = True) -> Grown:
     """A random computation with a graph in it, on other operands of the same types.  Raises Barren."""
     planting = _Planting(random)
     planting.start()
@@ -58,7 +50,7 @@ class _Planting(Grower):
 
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def surrounded(self, roots: Sequence[Node], updates: Sequence[tuple[Node, Node]], with_gradients: bool) -> Planted:
+    def surrounded(self, roots: Sequence[Node], updates: Sequence[tuple[Node, Node]], with_gradients: bool) -> Grown:
         """More operations after what was planted, and sometimes its gradients."""
         for _ in range(self.pick([0, 1, 3, 6])):
             self.step()
@@ -72,8 +64,7 @@ class _Planting(Grower):
             outputs += [g for g in slopes if self.add(g)]
         changed = {v for v, _ in updates}
         inputs = [p for p in grown.inputs if p not in changed]
-        return Planted(replace(grown, inputs=inputs, variables=list(changed), outputs=outputs, updates=list(updates)),
-                       (*roots, *(new for _, new in updates)))
+        return replace(grown, inputs=inputs, variables=list(changed), outputs=outputs, updates=list(updates))
 
     # -- a pattern
 

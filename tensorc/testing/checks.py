@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.errors import ArgumentError
-from tensorc.ir.closing import Closed, close
+from tensorc.ir.closing import close
 from tensorc.ir.graph import Graph
 from tensorc.ir.parse import parse
 from tensorc.ir.text import dump
@@ -22,8 +22,8 @@ from tensorc.passes.context import Context, Event
 from tensorc.passes.manager import Pipeline, Step, steps_of
 from tensorc.passes.pipeline import default
 from tensorc.passes.rewrite import Fired, Missed, Rewrite
-from tensorc.testing.around import Barren, Planted, around_graph, around_pattern
-from tensorc.testing.compiled import differs
+from tensorc.testing.around import Barren, around_graph, around_pattern
+from tensorc.testing.compiled import differs, named
 from tensorc.testing.grow import Grown
 
 BARREN = 20
@@ -90,11 +90,12 @@ def check_graph(passes: Any, text: str, values: Mapping[str, Any] | None = None,
     graph = _graph(text)
     given = random_values(graph) if values is None else {
         p.name: np.asarray(values[p.name], p.dtype.numpy) for p in graph.params}
-    change = first_change(graph, _joined(passes), given, closely=_asked(passes, tolerance, heals))
+    pipeline, asked = _joined(passes), _asked(passes, tolerance, heals)
+    change = first_change(graph, pipeline, given, closely=asked)
     if change is not None:
         raise AssertionError(_report(change, passes))
-    if not tolerance and not any(p.role == "key" for p in graph.params):
-        _hold_compiled(_grown(graph, given), passes, {}, graph)
+    if not any(p.role == "key" for p in graph.params):
+        _hold_compiled(_grown(graph, given), passes, graph, _judge(graph, pipeline, asked))
 
 
 def check_numbers(passes: Any, around: str | Sequence[str] = (), *, examples: int = 40, compiled: int = 5,
@@ -111,7 +112,7 @@ def check_numbers(passes: Any, around: str | Sequence[str] = (), *, examples: in
             filled with.
         examples: how many graphs.
         compiled: how many of them are compiled, too.
-        tolerance: by how much a rewrite may be off, where it is an approximation; then there are no gradients.
+        tolerance: by how much a rewrite may be off, where it is an approximation.
         heals: whether a rewrite may give numbers where the formula as written gives NaN or infinities.
 
     Raises: AssertionError with the rule that changes a value and the smallest graph found, or where none is found in
@@ -120,20 +121,18 @@ def check_numbers(passes: Any, around: str | Sequence[str] = (), *, examples: in
     __tracebackhide__ = True
     pipeline, asked = _joined(passes), _asked(passes, tolerance, heals)
     texts = [around] if isinstance(around, str) else list(around)
-    for i, planted in enumerate(_planted(passes, texts, pipeline, examples, seed, not tolerance)):
-        grown = planted.grown
+    for i, grown in enumerate(_planted(passes, texts, pipeline, examples, seed, not tolerance)):
         closed = close("f", grown.inputs, grown.outputs, grown.updates)
         for values in grown.values:
-            change = first_change(closed.graph, pipeline, _named(closed, values), closely=asked)
+            change = first_change(closed.graph, pipeline, named(closed, values), closely=asked)
             if change is not None:
                 raise AssertionError(_report(change, passes))
         if i < compiled:
-            loose = dict.fromkeys(planted.at, tolerance) if tolerance else {}
-            _hold_compiled(grown, passes, loose, closed.graph)
+            _hold_compiled(grown, passes, closed.graph, _judge(closed.graph, pipeline, asked))
 
 
 def _planted(passes: Any, texts: Sequence[str], pipeline: Pipeline, examples: int, seed: int,
-             with_gradients: bool) -> Iterator[Planted]:
+             with_gradients: bool) -> Iterator[Grown]:
     """Random computations in which passes fire, each pass in its turn.  Raises AssertionError where there are none."""
     subjects: list[tuple[str, Rewrite | Graph]] = [(", ".join(_names(passes)), _graph(text)) for text in texts]
     subjects = subjects or [(p.name, p) for p in _items(passes) if isinstance(p, Rewrite)]
@@ -146,13 +145,13 @@ def _planted(passes: Any, texts: Sequence[str], pipeline: Pipeline, examples: in
         for attempt in range(BARREN):
             random = Random(f"{seed} {i} {attempt}")
             try:
-                planted = (around_pattern if isinstance(subject, Rewrite) else around_graph)(
+                grown = (around_pattern if isinstance(subject, Rewrite) else around_graph)(
                     subject, random, with_gradients)  # type: ignore[arg-type]
             except Barren as barren:
                 why = str(barren)
                 continue
-            if _fires(planted.grown, pipeline, names.split(", ")):
-                yield planted
+            if _fires(grown, pipeline, names.split(", ")):
+                yield grown
                 break
             why = "other rules come before it"
         else:
@@ -177,13 +176,18 @@ def _fires(grown: Grown, pipeline: Pipeline, names: Sequence[str]) -> bool:
     return any(context.firings[name] or (name in graphs and graphs[name] != before[name]) for name in names)
 
 
-def _hold_compiled(grown: Grown, passes: Any, loose: Mapping[Any, float], graph: Graph) -> None:
+def _hold_compiled(grown: Grown, passes: Any, graph: Graph, judge: Graph | None) -> None:
     """Raises AssertionError where the compiled results are wrong, and says whether they are without the passes, too."""
-    told = differs(grown, passes, loose)
+    told = differs(grown, passes, judge)
     if told:
-        alone = differs(grown, default(), loose)
+        alone = differs(grown, default())
         whose = "so they are without it" if alone else "without it they are right"
         raise AssertionError(f"{_called(passes)}: compiled results are wrong; {whose}\n  {told}\n{_indented(graph)}")
+
+
+def _judge(graph: Graph, pipeline: Pipeline, asked: Mapping[str, Manners]) -> Graph | None:
+    """What compiled results are held against where rewrites may change values: the graph after them, checked before."""
+    return pipeline.up_to("share").run(graph) if any(manners.changes for manners in asked.values()) else None
 
 
 def _report(change: Change, passes: Any) -> str:
@@ -206,12 +210,6 @@ def _grown(graph: Graph, values: Mapping[str, Any]) -> Grown:
     variables = [p for p in graph.params if p.role == "variable"]
     return Grown([p for p in graph.params if p.role != "variable"], variables, list(graph.outputs), list(graph.updates),
                  [sizes], [{p: values[p.name] for p in graph.params}])
-
-
-def _named(closed: Closed, values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Values by the names that closing has left."""
-    return {param.name: values[leaf] if leaf.op.name == "parameter" else leaf.value
-            for param, leaf in zip(closed.graph.params, closed.leaves, strict=True)}
 
 
 def _graph(text: str) -> Graph:
@@ -263,7 +261,7 @@ def _rules(passes: Any) -> list[str]:
 
 def _asked(passes: Any, tolerance: float, heals: bool) -> dict[str, Manners]:
     """What is asked of each rule."""
-    return dict.fromkeys(_rules(passes), Manners(tolerance, special=not heals))
+    return dict.fromkeys(_rules(passes), Manners(tolerance, special=not heals, heals=heals))
 
 
 def _reasons(trace: Sequence[Event], rules: Sequence[str]) -> list[str]:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from tensorc.ir.graph import postorder, replace_nodes
+from tensorc.ir.closing import Closed, close
+from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node
-from tensorc.ops.conditioned import Array, Known, difference, known
+from tensorc.ops.conditioned import Array, difference, evaluate
+from tensorc.ops.interpret import bind
 from tensorc.runtime.function import Function
 from tensorc.runtime.variable import Cell
 from tensorc.testing.grow import Grown
 
 
-def differs(grown: Grown, passes: Any, loose: Mapping[Node, float]) -> str:
+def differs(grown: Grown, passes: Any, judge: Graph | None = None) -> str:
     """In what the compiled results of a computation are not what the references give; nothing where they are.
 
     Every one of its sizes is a call of one function.  Variables keep what the call before has left in them.
 
     Args:
         passes: what `K.function` takes as `passes`.
-        loose: nodes that may be off by so much.
+        judge: the graph that the references are asked of; the computation as it was written, where not given.
     """
+    closed = close("f", grown.inputs, grown.outputs, grown.updates)
+    graph = judge or closed.graph
     cells = {v: Cell(grown.values[0][v], v.name) for v in grown.variables}
     function = Function("f", grown.inputs, grown.outputs, grown.updates, cells=cells, passes=passes)
-    for sizes, values in zip(grown.sizes, grown.values, strict=True):
-        now = {**values, **{v: cell.get() for v, cell in cells.items()}}
-        want = wanted([*grown.outputs, *(new for _, new in grown.updates)], now, sizes, loose)
+    for values in grown.values:
+        now = named(closed, {**values, **{v: cell.get() for v, cell in cells.items()}})
+        sizes = bind({p.name: (p.type, now[p.name].shape) for p in graph.params})
+        want = evaluate(graph.roots, {p: now[p.name] for p in graph.params}, sizes)
         got = function([values[p] for p in grown.inputs]) + [cells[v].get() for v, _ in grown.updates]
         for i, (mine, theirs) in enumerate(zip(got, want, strict=True)):
             if told := difference(mine, theirs):
@@ -36,15 +39,7 @@ def differs(grown: Grown, passes: Any, loose: Mapping[Node, float]) -> str:
     return ""
 
 
-def wanted(roots: Sequence[Node], values: Mapping[Node, Array], sizes: Mapping[str, int],
-           loose: Mapping[Node, float]) -> list[Known]:
-    """The roots by the references, where some nodes may be off."""
-    fixed = replace_nodes([*values, *loose, *roots], {}, sizes)
-    done = {p: Known(np.asarray(v)) for p, v in zip(fixed, values.values(), strict=False)}
-    slack = dict(zip(fixed[len(values):], loose.values(), strict=False))
-    for node in postorder(fixed[len(values):], done):
-        found = known(node, [done[a] for a in node.args])
-        if found.error is not None and node in slack:
-            found = Known(found.value, found.error + slack[node])
-        done[node] = found
-    return [done[r] for r in fixed[len(values) + len(loose):]]
+def named(closed: Closed, values: Mapping[Node, Array]) -> dict[str, Array]:
+    """Values by the names that closing has left."""
+    return {param.name: values[leaf] if leaf.op.name == "parameter" else leaf.value
+            for param, leaf in zip(closed.graph.params, closed.leaves, strict=True)}

@@ -2,9 +2,9 @@
 
 /* What is known of the selected node: its type, the user's lines, its neighbours, the kernel it became, its history. */
 
-function renderDetails(host, block, node, { go, showKernel, rule }) {
+function renderDetails(host, block, node, { go, showKernel, rule, find }) {
   if (node === null) {
-    host.replaceChildren(...aboutPass(block.stage, { rule }));
+    host.replaceChildren(...aboutPass(block.stage, { rule, find }));
     return;
   }
   const { program } = block;
@@ -40,7 +40,7 @@ function renderDetails(host, block, node, { go, showKernel, rule }) {
 }
 
 /* With no node selected: what the pass is, and what its rewrites did. */
-function aboutPass(stage, { rule }) {
+function aboutPass(stage, { rule, find }) {
   const { program } = stage;
   const fired = Object.entries(stage.fired);
   const seconds = program.measured?.seconds?.[stage.index];
@@ -52,9 +52,28 @@ function aboutPass(stage, { rule }) {
     element("dl", { class: "rewrites" }, fired.flatMap(([name, count]) => [
       element("dt", { onclick: () => rule(name), title: "The next node that it made" }, name, element("span", { class: "quiet" }, count > 1 ? `  ×${count}` : "")),
       element("dd", {}, program.rules[name] ?? "")])),
+    ...yourCode(stage, find),
     element("p", { class: "hint" }, "Select a node to see the line of yours that asked for it, the rewrites it went through "
       + "and the kernel it became."),
   ].filter(Boolean);
+}
+
+/* The user's lines in the order of their files, with how many nodes stand for each. */
+function yourCode({ program, blocks }, find) {
+  const counts = new Map();
+  for (const block of blocks) {
+    for (const n of block.nodes) {
+      for (const at of new Map(program.linesOf(n).map(line => [`${line.file}:${line.line}`, line])).values()) {
+        const key = `${at.file}:${at.line}`;
+        counts.set(key, { at, count: (counts.get(key)?.count ?? 0) + 1 });
+      }
+    }
+  }
+  const lines = [...counts.values()].sort((a, b) => (a.at.file < b.at.file ? -1 : a.at.file > b.at.file ? 1 : a.at.line - b.at.line));
+  if (!lines.length) return [];
+  return [element("h3", {}, "Your code"), element("ol", { class: "source all" }, lines.map(({ at, count }) =>
+    element("li", { title: "Search for the nodes of this line", onclick: () => find(`${at.file}:${at.line}`) },
+      element("span", { class: "quiet" }, `${at.file}:${at.line}  ${plural(count, "node")}`), element("code", {}, at.text || "…"))))];
 }
 
 function userLines(program, node) {

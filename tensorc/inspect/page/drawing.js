@@ -21,25 +21,30 @@ function scene(block, { sides, only, byKernel }) {
   }
   if (sides !== "before") for (const n of block.nodes) nodes.set(n, [block, block.how(n)]);
 
-  const standsFor = n => (nodes.has(n) ? n : block.stage.went.get(n)?.[0] ?? n);
+  const kernelOf = n => (byKernel && nodes.get(n)?.[0].kernelName(n)) || null;
+  const isView = n => byKernel && block.nodeOf(n).way === "view" && !kernelOf(n);
+  const standsFor = n => {
+    let found = nodes.has(n) ? n : block.stage.went.get(n)?.[0] ?? n;
+    while (isView(found)) [found] = block.nodeOf(found).args;
+    return found;
+  };
   const shown = only && block.old ? changed(nodes, standsFor) : new Set(nodes.keys());
-  const sources = shown.size <= 80;                        // in a large drawing inputs are names in their users' boxes
-  const groupOf = n => (byKernel && nodes.get(n)?.[0].kernelName(n)) || null;
+  const sources = fewUsers(shown, nodes);
 
   const boxes = new Map();
   const edges = new Map();
-  const keyOf = n => (groupOf(n) ? `kernel ${groupOf(n)}` : n);
+  const keyOf = n => (kernelOf(n) ? `kernel ${kernelOf(n)}` : n);
   for (const n of shown) {
+    if (isView(n)) continue;
     const [from, change] = nodes.get(n);
     const key = keyOf(n);
-    if (!boxes.has(key)) boxes.set(key, box(from, n, change, groupOf(n)));
+    if (!boxes.has(key)) boxes.set(key, box(from, n, change, kernelOf(n)));
     else boxes.get(key).nodes.push(n);
     for (const a of from.nodeOf(n).args ?? []) {
-      const role = from.nodeOf(a).role;
-      if (role === "number" || role && !sources) continue;
-      const operand = role ? a : standsFor(a);
-      if (!role && !shown.has(operand)) continue;
-      if (role && !boxes.has(a)) boxes.set(a, box(from, a, "kept", null));
+      const operand = standsFor(a);
+      const { role } = from.nodeOf(operand);
+      if (role ? !sources.has(operand) : !shown.has(operand)) continue;
+      if (role && !boxes.has(operand)) boxes.set(operand, box(from, operand, "kept", null));
       const ends = [keyOf(operand), key];
       if (ends[0] !== ends[1]) edges.set(ends.join(" → "), ends);
     }
@@ -51,6 +56,18 @@ function scene(block, { sides, only, byKernel }) {
   }
   for (const made of boxes.values()) measure(made);
   return { boxes: [...boxes.values()], edges: [...edges.values()], became };
+}
+
+/* The inputs that are boxes of their own; where there are many, or many use one, they are names in their users' boxes. */
+function fewUsers(shown, nodes) {
+  const users = new Map();
+  for (const n of shown.size > 80 ? [] : shown) {
+    const [block] = nodes.get(n);
+    for (const a of block.nodeOf(n).args ?? []) {
+      if (block.nodeOf(a).role && block.nodeOf(a).role !== "number") users.set(a, (users.get(a) ?? 0) + 1);
+    }
+  }
+  return new Set([...users].filter(([, count]) => count <= 4).map(([n]) => n));
 }
 
 function changed(nodes, standsFor) {
@@ -158,7 +175,9 @@ class Drawing {
     if (this.view.scale >= 0.6 || !this.rows.length) return;
     this.view.scale = 0.85;
     this.centre(this.changes[0] ?? this.rows[0]);
-    this.view.y = Math.max(this.view.y, -30);
+    const within = (at, whole, seen) => (whole < seen ? (whole - seen) / 2 : Math.max(-30, Math.min(at, whole - seen + 30)));
+    this.view.x = within(this.view.x, this.width, this.canvas.clientWidth / this.view.scale);
+    this.view.y = within(this.view.y, this.height, this.canvas.clientHeight / this.view.scale);
   }
 
   centre(key) {

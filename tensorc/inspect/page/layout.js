@@ -124,8 +124,11 @@ function order(layers, down) {
   }
 }
 
-/* x for all: each layer as near to its neighbours as its order allows. */
+/* x for all: each layer as near to its neighbours as its order allows.  Where not all get their wish, those do from
+   which the longest paths go on: what branches off stands aside, and the trunk stays straight. */
 function place(layers) {
+  for (const layer of layers) for (const v of layer) v.depth = Math.max(0, ...v.up.map(u => u.depth + 1));
+  for (const layer of [...layers].reverse()) for (const v of layer) v.height = Math.max(0, ...v.down.map(d => d.height + 1));
   for (const layer of layers) {
     let x = -layer.reduce((total, vertex) => total + vertex.width + GAP.x, 0) / 2;
     for (const vertex of layer) {
@@ -136,7 +139,7 @@ function place(layers) {
   for (let sweep = 0; sweep <= SWEEPS; sweep++) {
     const down = sweep % 2 === 0;
     for (const layer of down ? layers : [...layers].reverse()) {
-      settle(layer, vertex => {
+      settle(layer, vertex => (vertex.box ? 1 + (down ? vertex.height : vertex.depth) : 2), vertex => {
         const near = sweep >= SWEEPS - 3 && sweep < SWEEPS ? [...vertex.up, ...vertex.down] : down ? vertex.up : vertex.down;
         return near.length ? near.reduce((total, v) => total + v.x, 0) / near.length : vertex.x;
       });
@@ -145,13 +148,13 @@ function place(layers) {
 }
 
 /* Least squares under the order of a layer: pools of neighbours that would overlap share their mean. */
-function settle(layer, wish) {
+function settle(layer, weigh, wish) {
   const pools = [];
   let shift = 0;
   layer.forEach((vertex, i) => {
     if (i) shift += (layer[i - 1].width + vertex.width) / 2 + GAP.x;
     vertex.shift = shift;
-    const weight = vertex.box ? 1 : 4;                     // long edges are kept straight
+    const weight = weigh(vertex);
     let pool = { total: weight * (wish(vertex) - shift), weight, members: [vertex] };
     while (pools.length && pools.at(-1).total / pools.at(-1).weight > pool.total / pool.weight) {
       const last = pools.pop();

@@ -165,9 +165,9 @@ class Listing {
 
 function side(block, node, change, where) {
   if (node === null || node === undefined) return `<span class="side ${where} empty"></span>`;
-  const lines = block.program.linesOf(node).map(at => `${at.file}:${at.line}`);
+  const [line, ...more] = new Set(block.program.linesOf(node).map(at => `${at.file}:${at.line}`));
   const place = block.places.get(node);
-  const note = [place && `@ ${place}`, block.stage.notes[node], ...new Set(lines)].filter(Boolean).join("  ");
+  const note = [place && `@ ${place}`, block.stage.notes[node], line && `${line}${more.length ? ` +${more.length}` : ""}`].filter(Boolean).join("  ");
   return `<span class="side ${where} ${change}"><span class="sign">${SIGNS[change]}</span>`
     + `<span class="code">  ${statementHtml(block, node)}</span><span class="note">${escaped(note)}</span></span>`;
 }

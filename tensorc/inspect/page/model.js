@@ -105,17 +105,8 @@ class Stage {
 
   /* How many nodes were made, rebuilt on other operands, moved to a kernel, and lost. */
   get counts() {
-    if (!this.counted) {
-      this.counted = { made: 0, rebuilt: 0, placed: 0, gone: 0 };
-      for (const block of this.blocks) {
-        for (const node of block.nodes) {
-          const how = block.how(node);
-          if (how in this.counted) this.counted[how]++;
-        }
-        if (block.old) this.counted.gone += block.old.nodes.filter(n => block.fate(n) === "gone").length;
-      }
-    }
-    return this.counted;
+    return this.counted ??= this.blocks.map(block => block.counts).reduce((a, b) => (
+      { made: a.made + b.made, rebuilt: a.rebuilt + b.rebuilt, placed: a.placed + b.placed, gone: a.gone + b.gone }));
   }
 
   get changed() {
@@ -195,6 +186,14 @@ class Block {
     const went = this.stage.went.get(n);
     if (!went || this.has(n)) return "kept";
     return went[0] !== null && this.stage.came.get(went[0])?.[0] === "rebuilt" ? "rebuilt" : "gone";
+  }
+
+  get counts() {
+    if (!this.counted) {
+      this.counted = { made: 0, rebuilt: 0, placed: 0, gone: this.old?.nodes.filter(n => this.fate(n) === "gone").length ?? 0 };
+      for (const n of this.nodes) if (this.how(n) in this.counted) this.counted[this.how(n)]++;
+    }
+    return this.counted;
   }
 
   /* The first kernel that computes a node, by the plan's own name for it. */

@@ -22,6 +22,7 @@ function readAddress() {
     if (value === null) continue;
     state[name] = /^\d+$/.test(value) ? +value : value === "true" ? true : value === "false" ? false : value;
   }
+  state.function = Math.max(0, Math.min(state.function, packed.functions.length - 1)) || 0;
 }
 
 function writeAddress() {
@@ -34,13 +35,14 @@ const block = () => stage().blocks[state.block];
 
 /* Changes what is shown.  A node that has another number at the new stage is followed there. */
 async function go(change) {
+  const wanted = change.function ?? state.function;
+  const next = !program || wanted !== state.function ? await Program.number(wanted) : program;
   const before = { ...state };
-  Object.assign(state, change);
-  if (state.function !== before.function) {
+  if (program && next !== program) {
     Object.assign(state, { stage: null, block: null, node: null, kernel: null, only: null, byKernel: null });
-    program = null;
   }
-  program ??= await Program.number(state.function);
+  Object.assign(state, change);
+  program = next;
   const last = program.stages.length - 1;
   state.kernel ??= slowest();
   state.stage = Math.max(0, Math.min(state.stage ?? firstChanged(), last));
@@ -65,7 +67,10 @@ function firstChanged() {
 }
 
 const sides = () => (state.stage === 0 ? "after" : state.sides ?? (innerWidth < NARROW ? "after" : "both"));
-const onlyChanges = () => state.only ?? (stage().size > LARGE && stage().changed);
+function onlyChanges() {
+  const { made, placed, gone } = block().counts;
+  return made + placed + gone > 0 && (state.only ?? (block().nodes.length > LARGE && made + gone > 0));
+}
 const grouped = () => state.byKernel ?? block().nodes.length > LARGE;
 
 /* -- what is to be seen */
@@ -98,7 +103,7 @@ function render(before, change) {
     shown().mark(state.node, matches);
     if (state.node !== null) shown().reveal(state.node);
   }
-  renderDetails(byId("details"), block(), state.node, { go, showKernel: kernel => go({ view: "kernels", kernel }), rule: nextOfRule });
+  renderDetails(byId("details"), block(), state.node, { go, showKernel: kernel => go({ view: "kernels", kernel }), rule: nextOfRule, find });
 }
 
 function renderTimeline() {
@@ -113,7 +118,7 @@ function renderTimeline() {
       title: `${s.doc}${seconds ? `\n${duration(seconds)}` : ""}`,
       onclick: () => go({ view: "graphs", stage: s.index }),
     }, element("b", {}, s.name), element("span", { class: "quiet" }, s.index === 0 ? plural(s.size, "node")
-      : s.changed ? [made && `+${made}`, gone && `−${gone}`, rebuilt && `~${rebuilt}`, placed && `@${placed}`].filter(Boolean).join(" ") : "as before"),
+      : [made && `+${made}`, gone && `−${gone}`, placed && `@${placed}`].filter(Boolean).join(" ") || (rebuilt ? `~${rebuilt}` : "as before")),
     element("span", { class: "amounts" }, bar));
   });
   cards.push(element("button", {
@@ -137,7 +142,7 @@ function renderBar() {
   byId("block-chooser").hidden = blocks.length < 2;
   byId("block").replaceChildren(...blocks.map(b => element("option", { value: b.index, selected: b.index === state.block }, b.label)).reverse());
   byId("only-changes").checked = onlyChanges();
-  byId("only-changes").parentElement.hidden = first || !stage().changed;
+  byId("only-changes").parentElement.hidden = first || Object.values(block().counts).every(count => !count);
   byId("by-kernel-label").hidden = state.shape !== "drawing" || !block().places.size;
   byId("by-kernel").checked = grouped();
   byId("legend").replaceChildren(...(first ? [] : ["made", "gone", "rebuilt", "placed"].map(how => element("span", { class: how, title: {
@@ -210,6 +215,12 @@ function search(query) {
     search.results = results;
   }
   if (state.view === "graphs") shown().mark(state.node, matches);
+}
+
+/* Searches for something, as if it had been typed. */
+function find(query) {
+  byId("query").value = query;
+  byId("query").focus();
 }
 
 const has = (words, text) => words.every(word => text.includes(word));

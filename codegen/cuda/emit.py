@@ -1,0 +1,37 @@
+"""A kernel of the loop IR as text for a GPU."""
+
+from __future__ import annotations
+
+from tensorc.codegen import loopir as ir
+from tensorc.codegen.cuda.points import emit_points
+from tensorc.codegen.cuda.products import emit_product
+from tensorc.codegen.cuda.rows import emit_rows
+from tensorc.codegen.cuda.schedule import Points, Rows, Schedule, schedule
+from tensorc.codegen.cuda.source import Source
+from tensorc.codegen.cuda.tiles import emit_tile
+from tensorc.codegen.loopverify import verify
+from tensorc.errors import InternalError
+
+
+def emit(k: ir.Kernel | ir.Matmul | ir.Conv, how: Schedule | None = None, wide: bool = False,
+         aligned: bool = True) -> Source:
+    """The text of a kernel.
+
+    Args:
+        how: its schedule; None for the one that `schedule` finds.
+        wide: whether indices have 64 bits, for buffers of 2^31 elements and more.
+        aligned: whether every buffer begins at a multiple of 16 bytes; rows of a loop may not.
+    """
+    if not isinstance(k, ir.Kernel):
+        source = emit_product(k, wide)
+        if source is None:
+            raise InternalError(f"{k.name} is too narrow for tiles")
+        return source
+    how = how or schedule(verify(k), aligned)
+    match how:
+        case Points():
+            return emit_points(k, how, wide)
+        case Rows():
+            return emit_rows(k, how, wide)
+        case _:
+            return emit_tile(k, how, wide)

@@ -1,0 +1,280 @@
+"""What generated GPU code says beyond Python's operators: each intrinsic's types, its LLVM, its meaning in NumPy.
+
+Python's `+` on two int32 is an int64 to Numba, and its comparisons know nothing of NumPy's NaN, so the text calls
+`add(a, b)` and `maximum(a, b)`.  This table imports neither Numba nor CUDA: `compile.py` hands it to Numba,
+`lockstep.py` runs it over NumPy, and the tests compile its LLVM for the host and hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from llvmlite import ir as llvm
+
+from tensorc.codegen import scalars_numpy
+from tensorc.ir.types import DType, boolean, f16, f32, f64, i8, i16, i32, i64, u8
+from tensorc.ops import philox, special
+
+Build = Callable[[Any, tuple[DType, ...], Sequence[Any]], Any]
+INTEGERS = (i8, i16, i32, i64, u8)
+
+
+@dataclass(frozen=True)
+class Intrinsic:
+    """
+    Attributes:
+        arity: how many arguments it takes.
+        result: its dtype from the arguments', None where they do not fit.
+        build: (llvmlite builder, dtypes of the arguments, their values) → the LLVM value of the result.
+        numpy: the same over NumPy arrays.
+    """
+
+    name: str
+    arity: int
+    result: Callable[[tuple[DType, ...]], DType | None]
+    build: Build
+    numpy: Callable[..., Any]
+
+
+INTRINSICS: dict[str, Intrinsic] = {}
+
+
+def llvm_type(dtype: DType) -> Any:
+    """How a value of a dtype stands in a register; float16 is its bits."""
+    if dtype is f32:
+        return llvm.FloatType()
+    if dtype is f64:
+        return llvm.DoubleType()
+    return llvm.IntType(1 if dtype.is_bool else 8 * dtype.size)
+
+
+def is_unsigned(dtype: DType) -> bool:
+    """Whether an integer dtype has no sign; a bool has none."""
+    return dtype.is_bool or dtype.short[0] == "u"
+
+
+def _number(dtype: DType, value: float) -> Any:
+    return llvm.Constant(llvm_type(dtype), value)
+
+
+# -- rules
+
+
+def _alike(count: int, *dtypes: DType) -> Callable[[tuple[DType, ...]], DType | None]:
+    return lambda given: given[0] if len(given) == count and given[0] in dtypes and len({*given}) == 1 else None
+
+
+def _chosen(given: tuple[DType, ...]) -> DType | None:
+    fits = len(given) == 3 and given[0].is_bool and given[1] is given[2]
+    return given[1] if fits else None
+
+
+def _drawn(dtype: DType) -> Callable[[tuple[DType, ...]], DType | None]:
+    return lambda given: dtype if given == (i64, i64, i64, i32) else None
+
+
+def _define(name: str, result: Callable[[tuple[DType, ...]], DType | None], numpy: Callable[..., Any],
+            build: Build, arity: int = 1) -> None:
+    INTRINSICS[name] = Intrinsic(name, arity, result, build, numpy)
+
+
+# -- integers
+
+
+def _plain(instruction: str) -> Build:
+    return lambda b, _, args: getattr(b, instruction)(*args)
+
+
+_define("add", _alike(2, *INTEGERS), np.add, _plain("add"), arity=2)
+_define("sub", _alike(2, *INTEGERS), np.subtract, _plain("sub"), arity=2)
+_define("mul", _alike(2, *INTEGERS), np.multiply, _plain("mul"), arity=2)
+_define("neg", _alike(1, *INTEGERS), np.negative, _plain("neg"))
+_define("either", _alike(2, boolean), np.logical_or, _plain("or_"), arity=2)
+_define("both", _alike(2, boolean), np.logical_and, _plain("and_"), arity=2)
+_define("differ", _alike(2, boolean), np.logical_xor, _plain("xor"), arity=2)
+_define("negate", _alike(1, boolean), np.logical_not, _plain("not_"))
+
+
+# Of indices, which are not negative: divided as if unsigned, which takes half the instructions.
+_define("quo", _alike(2, i32, i64), np.floor_divide, _plain("udiv"), arity=2)
+_define("rem", _alike(2, i32, i64), np.remainder, _plain("urem"), arity=2)
+
+
+def _divided(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> tuple[Any, Any]:
+    """Quotient and remainder rounded downwards; both are 0 for a divisor of 0."""
+    (dtype, _), (x, y) = dtypes, args
+    zero, one = _number(dtype, 0), _number(dtype, 1)
+    none = b.icmp_unsigned("==", y, zero)
+    if is_unsigned(dtype):
+        y = b.select(none, one, y)
+        quotient, rest = b.udiv(x, y), b.urem(x, y)
+    else:
+        minus = _number(dtype, -1)
+        overflows = b.and_(b.icmp_signed("==", y, minus),
+                           b.icmp_signed("==", x, _number(dtype, -(2 ** (8 * dtype.size - 1)))))
+        safe = b.select(b.or_(none, overflows), one, y)
+        quotient, rest = b.sdiv(x, safe), b.srem(x, safe)
+        below = b.and_(b.icmp_signed("!=", rest, zero), b.icmp_signed("<", b.xor(rest, y), zero))
+        quotient = b.select(below, b.sub(quotient, one), quotient)
+        rest = b.select(below, b.add(rest, y), rest)
+    return b.select(none, zero, quotient), b.select(none, zero, rest)
+
+
+_define("floordiv", _alike(2, *INTEGERS), np.floor_divide, lambda *a: _divided(*a)[0], arity=2)
+_define("modulo", _alike(2, *INTEGERS), np.remainder, lambda *a: _divided(*a)[1], arity=2)
+
+
+def _power(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
+    """By squaring, bit after bit of the exponent; of a negative exponent the integer part of the result."""
+    (dtype, _), (x, y) = dtypes, args
+    zero, one = _number(dtype, 0), _number(dtype, 1)
+    total, square, left = one, x, y
+    for _bit in range(8 * dtype.size):
+        odd = b.trunc(left, llvm.IntType(1))
+        total = b.select(odd, b.mul(total, square), total)
+        square = b.mul(square, square)
+        left = b.lshr(left, one)
+    if is_unsigned(dtype):
+        return total
+    sign = b.select(b.trunc(y, llvm.IntType(1)), x, one)
+    of_unit = b.select(b.or_(b.icmp_signed("==", x, one), b.icmp_signed("==", x, _number(dtype, -1))), sign, zero)
+    return b.select(b.icmp_signed("<", y, zero), of_unit, total)
+
+
+_define("power", _alike(2, *INTEGERS), scalars_numpy.power, _power, arity=2)
+
+
+# -- choices
+
+
+def _compared(sign: str) -> Build:
+    def build(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
+        (dtype, _), (x, y) = dtypes, args
+        if dtype.is_float:
+            wins = b.or_(b.fcmp_ordered(sign, x, y), b.fcmp_unordered("uno", x, x))
+        else:
+            wins = (b.icmp_unsigned if is_unsigned(dtype) else b.icmp_signed)(sign, x, y)
+        return b.select(wins, x, y)
+    return build
+
+
+_define("maximum", _alike(2, f32, f64, boolean, *INTEGERS), np.maximum, _compared(">"), arity=2)
+_define("minimum", _alike(2, f32, f64, boolean, *INTEGERS), np.minimum, _compared("<"), arity=2)
+_define("select", _chosen, np.where, lambda b, _, args: b.select(*args), arity=3)
+_define("isnan", lambda given: boolean if given in ((f32,), (f64,)) else None, np.isnan,
+        lambda b, _, args: b.fcmp_unordered("uno", args[0], args[0]))
+
+
+# -- conversions
+
+
+def _cast(to: DType) -> Build:
+    """As NumPy converts; what is out of range of an integer saturates, NaN becomes 0."""
+    def build(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
+        (dtype,), (x,), out = dtypes, args, llvm_type(to)
+        if dtype is to:
+            return x
+        if to.is_bool:
+            zero = _number(dtype, 0)
+            return b.fcmp_unordered("!=", x, zero) if dtype.is_float else b.icmp_unsigned("!=", x, zero)
+        if dtype.is_float and to.is_float:
+            return b.fpext(x, out) if to is f64 else b.fptrunc(x, out)
+        if to.is_float:
+            return b.uitofp(x, out) if is_unsigned(dtype) else b.sitofp(x, out)
+        if dtype.is_float:
+            return _saturated(b, dtype, to, x)
+        if dtype.is_bool or to.size > dtype.size:
+            return b.zext(x, out) if is_unsigned(dtype) else b.sext(x, out)
+        return x if to.size == dtype.size else b.trunc(x, out)
+
+    return build
+
+
+def _saturated(b: Any, dtype: DType, to: DType, x: Any) -> Any:
+    """A float as an integer: the bounds are compared as floats, so that the conversion itself is always in range."""
+    bits = 8 * to.size
+    low, high = (0, 2**bits - 1) if is_unsigned(to) else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    above = b.fcmp_ordered(">=", x, _number(dtype, float(high + 1)))
+    below = b.fcmp_ordered("<=", x, _number(dtype, float(low)))
+    fits = b.and_(b.fcmp_ordered(">", x, _number(dtype, float(low))),
+                  b.fcmp_ordered("<", x, _number(dtype, float(high + 1))))
+    safe = b.select(fits, x, _number(dtype, 0.0))
+    whole = (b.fptoui if is_unsigned(to) else b.fptosi)(safe, llvm_type(to))
+    return b.select(above, _number(to, high), b.select(below, _number(to, low), whole))
+
+
+def _cast_numpy(to: DType) -> Callable[[Any], Any]:
+    return lambda x: special.cast(x, to)
+
+
+def _converted(to: DType) -> Callable[[tuple[DType, ...]], DType | None]:
+    return lambda given: to if len(given) == 1 and given[0] is not f16 else None
+
+
+for _to in (*INTEGERS, f32, f64, boolean):
+    _define(f"cast_{_to.short}", _converted(_to), _cast_numpy(_to), _cast(_to))
+
+# float16 is stored: in registers it is the number of its bits.
+_define("from_half", lambda given: f32 if given == (f16,) else None, lambda x: x.view(np.float16).astype(np.float32),
+        lambda b, _, args: b.fpext(b.bitcast(args[0], llvm.HalfType()), llvm.FloatType()))
+_define("to_half", lambda given: f16 if given in ((f32,), (f64,)) else None,
+        lambda x: special.cast(x, f16).view(np.uint16),
+        lambda b, _, args: b.bitcast(b.fptrunc(args[0], llvm.HalfType()), llvm.IntType(16)))
+
+
+# -- random numbers
+
+
+def _philox(b: Any, index: Any, seed: Any, step: Any) -> list[Any]:
+    """The four words of a block."""
+    word, wide = llvm.IntType(32), llvm.IntType(64)
+    half = llvm.Constant(wide, 32)
+
+    def halves(x: Any) -> tuple[Any, Any]:
+        return b.trunc(x, word), b.trunc(b.lshr(x, half), word)
+
+    def product(x: Any, factor: int) -> tuple[Any, Any]:
+        low, high = halves(b.mul(b.zext(x, wide), llvm.Constant(wide, factor)))
+        return high, low
+
+    (c0, c1), (c2, c3), (k0, k1) = halves(index), halves(step), halves(seed)
+    for turn in range(philox.ROUNDS):
+        if turn:
+            k0 = b.add(k0, llvm.Constant(word, philox.KEY_STEP[0]))
+            k1 = b.add(k1, llvm.Constant(word, philox.KEY_STEP[1]))
+        high0, low0 = product(c0, philox.MULTIPLIERS[0])
+        high1, low1 = product(c2, philox.MULTIPLIERS[1])
+        c0, c1, c2, c3 = b.xor(b.xor(high1, c1), k0), low1, b.xor(b.xor(high0, c3), k1), low0
+    return [c0, c1, c2, c3]
+
+
+def _pick(b: Any, words: Sequence[Any], word: Any) -> Any:
+    found = words[0]
+    for number, candidate in enumerate(words[1:], 1):
+        found = b.select(b.icmp_signed("==", word, llvm.Constant(llvm.IntType(32), number)), candidate, found)
+    return found
+
+
+def _uniform32(b: Any, _: tuple[DType, ...], args: Sequence[Any]) -> Any:
+    index, seed, step, word = args
+    bits = _pick(b, _philox(b, index, seed, step), word)
+    whole = b.uitofp(b.lshr(bits, llvm.Constant(llvm.IntType(32), 8)), llvm.FloatType())
+    return b.fmul(whole, llvm.Constant(llvm.FloatType(), 2.0**-24))
+
+
+def _uniform64(b: Any, _: tuple[DType, ...], args: Sequence[Any]) -> Any:
+    index, seed, step, word = args
+    words = _philox(b, index, seed, step)
+    wide, double = llvm.IntType(64), llvm.DoubleType()
+    upper = b.zext(b.lshr(_pick(b, words[0::2], word), llvm.Constant(llvm.IntType(32), 5)), wide)
+    lower = b.zext(b.lshr(_pick(b, words[1::2], word), llvm.Constant(llvm.IntType(32), 6)), wide)
+    whole = b.or_(b.shl(upper, llvm.Constant(wide, 26)), lower)
+    return b.fmul(b.uitofp(whole, double), llvm.Constant(double, 2.0**-53))
+
+
+_define("philox_uniform32", _drawn(f32), scalars_numpy.philox_uniform32, _uniform32, arity=4)
+_define("philox_uniform64", _drawn(f64), scalars_numpy.philox_uniform64, _uniform64,
+        arity=4)

@@ -1,0 +1,149 @@
+"""A program followed step by step: launches, loops and choices, on a machine that runs kernels when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from tensorc.codegen.cpu.loops import Before, Copy, Fixed, LoopSpec, Row, Slot, Turns
+from tensorc.codegen.cpu.places import External, Part, Within
+from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec
+from tensorc.ir import dims
+from tensorc.ir.dims import Size
+from tensorc.ir.kernels import ROWS
+
+
+class Machine(Protocol):
+    """What runs kernels.  Memory is named by its address there."""
+
+    def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Runs a kernel over buffers at addresses, with its sizes, both in the kernel's order."""
+
+    def copy(self, destination: int, source: int, count: int) -> None:
+        """Copies bytes."""
+
+    def read(self, address: int, count: int) -> bytes:
+        """Bytes as they are once all that was launched before is done."""
+
+
+def walk(spec: ProgramSpec, machine: Machine, externals: Sequence[int], sizes: Mapping[str, int], arena: int) -> None:
+    """Runs a program.
+
+    Args:
+        externals: the address of each.
+        sizes: a number for each of its symbols.
+        arena: the address of as many bytes as the arena and the largest scratch take.
+    """
+    _Walk(machine, sizes).program(spec, externals, arena)
+
+
+class _Walk:
+    """One run."""
+
+    def __init__(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        self.machine = machine
+        self.sizes = sizes
+
+    def number(self, size: Size) -> int:
+        return dims.evaluate(size, self.sizes)
+
+    def program(self, spec: ProgramSpec, externals: Sequence[int], arena: int) -> None:
+        def at(place: Part) -> int:
+            if isinstance(place, Within):
+                place = place.base
+            return externals[place.index] if isinstance(place, External) else arena + self.number(place.offset)
+
+        for number, step in enumerate(spec.steps):
+            if spec.gate is not None and number == spec.gate.steps and not self.is_open(spec, externals):
+                return
+            match step:
+                case Loop(loop, body):
+                    for_all = self if step.batch is None else self.with_rows(step.batch.rows)
+                    for_all.loop(loop, body, {p: at(p) for p in _places(loop)}, arena)
+                case Choice(choice, bodies):
+                    which = 0 if self.machine.read(at(choice.test), 1) != b"\0" else 1
+                    self.program(bodies[which], list(map(at, choice.slots[which])),
+                                 arena + self.number(choice.arenas[which]))
+                    for copy in choice.copies[which]:
+                        assert not isinstance(copy.source, Before)
+                        self.machine.copy(at(copy.destination), at(copy.source), self.number(copy.count))
+                case tuple():
+                    for launch in step:
+                        self.launch(launch, list(map(at, launch.places)))
+
+    def with_rows(self, rows: Size) -> _Walk:
+        """The same for the body of a loop over all rows of a batch."""
+        return _Walk(self.machine, {**self.sizes, ROWS: self.number(rows)})
+
+    def launch(self, launch: Launch, addresses: Sequence[int]) -> None:
+        self.machine.launch(launch.kernel, addresses, list(map(self.number, launch.sizes)))
+
+    def is_open(self, spec: ProgramSpec, externals: Sequence[int]) -> bool:
+        """Whether no check has found anything."""
+        assert spec.gate is not None
+        value = spec.gate.value
+        return all(int.from_bytes(self.machine.read(externals[i], 8), "little", signed=True) == value
+                   for i in spec.gate.externals)
+
+    def loop(self, spec: LoopSpec, body: ProgramSpec, where: Mapping[Part, int], arena: int) -> None:
+        length = self.number(spec.length)
+        for step in range(length):
+            at = length - 1 - step if spec.reverse else step
+            externals = [self.slot(slot, where, at, step, spec.reverse, (length - 1 - step) % 2 == 1)
+                         for slot in spec.slots]
+            self.program(body, externals, arena + self.number(spec.arena))
+        for copy in spec.copies:
+            self.leave(copy, where, length, spec.reverse)
+
+    def slot(self, slot: Slot, where: Mapping[Part, int], at: int, step: int, reverse: bool, other: bool) -> int:
+        """The address of a slot in a step; `other` says whose turn it is."""
+        match slot:
+            case Fixed(place):
+                return where[place]
+            case Row(place, stride):
+                return where[place] + at * self.number(stride)
+            case Turns(final, second):
+                return where[second if other else final]
+            case Before(initial, left):
+                if step == 0:
+                    return where[initial]
+                return self.slot(left, where, at + (1 if reverse else -1), step, reverse, not other)
+
+    def leave(self, copy: Copy, where: Mapping[Part, int], length: int, reverse: bool) -> None:
+        """Moves what is left to be moved after the last step."""
+        source = copy.source
+        if not isinstance(source, Before):
+            address = where[source]
+        elif length == 0:
+            address = where[source.initial]
+        elif isinstance(source.left, Row):
+            address = self.slot(source.left, where, 0 if reverse else length - 1, length - 1, reverse, False)
+        else:
+            address = where[source.left.final]
+        if address != where[copy.destination]:
+            self.machine.copy(where[copy.destination], address, self.number(copy.count))
+
+
+def _places(spec: LoopSpec) -> list[Part]:
+    """Every place that a loop speaks of."""
+    found: list[Part] = []
+
+    def visit(slot: Slot) -> None:
+        match slot:
+            case Fixed(place) | Row(place, _):
+                found.append(place)
+            case Turns(final, other):
+                found.extend((final, other))
+            case Before(initial, left):
+                found.append(initial)
+                visit(left)
+
+    for slot in spec.slots:
+        visit(slot)
+    for copy in spec.copies:
+        found.append(copy.destination)
+        if isinstance(copy.source, Before):
+            visit(copy.source)
+        else:
+            found.append(copy.source)
+    return found

@@ -1,0 +1,101 @@
+"""A GPU that is not there: memory in one NumPy array, kernels run in lock-step from their text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensorc.codegen.bodies import memory_of_program
+from tensorc.codegen.cuda import lockstep
+from tensorc.codegen.cuda.assemble import CudaAssembly
+from tensorc.ir import dims
+from tensorc.ir.graph import Graph
+from tensorc.passes.context import Context
+from tensorc.passes.pipeline import default
+from tensorc.runtime.walk import walk
+
+Array = np.ndarray[Any, Any]
+ALIGNED = 256
+
+
+def aligned(count: int) -> Array:
+    """Bytes full of what nobody wrote, on a boundary as a GPU's memory begins at."""
+    raw = np.full(count + ALIGNED, 0xA5, np.uint8)
+    start = -raw.ctypes.data % ALIGNED
+    return raw[start:start + count]
+
+
+def on_gpu(array: Array) -> Array:
+    """A copy that begins where memory of a GPU does."""
+    memory = aligned(array.nbytes)
+    memory[:] = np.frombuffer(array.tobytes(), np.uint8)
+    return memory.view(array.dtype).reshape(array.shape)
+
+
+class LockStep:
+    """A machine of `runtime.walk`: addresses are places in one array; each buffer is checked against its own bounds."""
+
+    def __init__(self, assembly: CudaAssembly) -> None:
+        self.assembly = assembly
+        self.memory = aligned(ALIGNED)
+        self.launched: list[str] = []
+
+    def allocate(self, count: int) -> int:
+        """The address of fresh memory, full of what nobody wrote."""
+        start = self.memory.size
+        grown = aligned(start + -(-max(count, 1) // ALIGNED) * ALIGNED)
+        grown[:start] = self.memory
+        self.memory = grown
+        return start
+
+    def upload(self, array: Array) -> int:
+        address = self.allocate(array.nbytes)
+        self.memory[address:address + array.nbytes] = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+        return address
+
+    def download(self, address: int, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        count = int(np.prod(shape)) * dtype.itemsize
+        return self.memory[address:address + count].copy().view(dtype).reshape(shape)
+
+    def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        source = self.assembly.sources[kernel]
+        numbers = dict(zip(source.sizes, sizes, strict=True))
+        arrays = []
+        for address, dtype, count in zip(addresses, source.dtypes, source.counts, strict=True):
+            assert address % dtype.size == 0
+            end = address + dims.evaluate(count, numbers) * dtype.size
+            arrays.append(self.memory[address:end].view(dtype.numpy))
+        self.launched.append(kernel)
+        lockstep.run(source, arrays, numbers)
+
+    def copy(self, destination: int, source: int, count: int) -> None:
+        self.memory[destination:destination + count] = self.memory[source:source + count].copy()
+
+    def read(self, address: int, count: int) -> bytes:
+        return self.memory[address:address + count].tobytes()
+
+
+def planned(graph: Graph) -> Graph:
+    return default("cuda").run(graph, Context())
+
+
+def compute(graph: Graph, assembly: CudaAssembly, values: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
+    """The outputs of a planned graph, then the new values of its variables."""
+    machine = LockStep(assembly)
+    assert graph.plan is not None
+    params = [machine.upload(v) for v in values]
+    constants = [machine.upload(np.asarray(c.value)) for c in graph.plan.constants]
+    shapes = [tuple(dims.evaluate(s, sizes) for s in o.shape) for o in graph.outputs]
+    outputs = [machine.allocate(int(np.prod(shape)) * o.dtype.size)
+               for o, shape in zip(graph.outputs, shapes, strict=True)]
+    arena = machine.allocate(dims.evaluate(memory_of_program(assembly.spec), sizes))
+    walk(assembly.spec, machine, [*params, *constants, *outputs], sizes, arena)
+
+    found = [machine.download(a, shape, o.dtype.numpy)
+             for a, shape, o in zip(outputs, shapes, graph.outputs, strict=True)]
+    for variable, _ in graph.updates:
+        at = graph.params.index(variable)
+        found.append(machine.download(params[at], values[at].shape, variable.dtype.numpy))
+    return found
