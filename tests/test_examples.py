@@ -136,6 +136,13 @@ def test_own_pass_fires(tmp_path: Path) -> None:
     assert float(cheap.split()[-1]) == pytest.approx(0.142, abs=0.001)
 
 
+def test_the_test_of_swish_passes() -> None:
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "."],
+                          cwd=ROOT / "examples" / "swish", env={"PYTHONPATH": str(ROOT), "HOME": "/", "PATH": ""},
+                          capture_output=True, text=True)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_weights_in_eight_bits_read_as_well(tmp_path: Path) -> None:
     done = run_example("int8.py", "--wide", "64", cwd=tmp_path)
 
