@@ -42,6 +42,15 @@ def test_operations_of_ones_own_learn(tmp_path: Path) -> None:
     assert float(accuracy[1]) >= 96
 
 
+def test_the_classifier_of_the_docs_learns(tmp_path: Path) -> None:
+    done = run_example("classifier.py", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    losses = [float(loss) for loss in done.stdout.strip("[]\n").split(", ")]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.6 < 1 < losses[0]
+
+
 def test_digits_says_when_it_falls_short(tmp_path: Path) -> None:
     done = run_example("digits.py", "--seeds", "1", "--epochs", "1", "--out", "curve.png", cwd=tmp_path)
 
