@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from tensorc.codegen.bodies import Places, run_bodies
 from tensorc.codegen.cpu.foreign import foreign_functions
 from tensorc.codegen.cpu.places import External
-from tensorc.codegen.cpu.program import Choice, Gate, Launch, Loop, Packed, ProgramSpec, Step, emit_program
+from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step, emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.cpu.watch import Watch
-from tensorc.codegen.loopir import Matmul
+from tensorc.codegen.externals import Externals
+from tensorc.codegen.loopir import AGE, Matmul
 from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.module import Module, Work
 from tensorc.codegen.prepare import prepare
@@ -42,7 +43,7 @@ class Assembly:
 
     Attributes:
         lowered: for each group of the plan, its kernels in the order they run.
-        spec: the launches; externals are the parameters, the constants and the outputs, in this order.
+        spec: the launches; externals are in the order of `Externals`.
         kernels: LLVM IR of the kernels.
         functions: for each kernel, by name, the functions of the text that run it, one after another.
     """
@@ -110,17 +111,17 @@ class Assembler(ABC):
             lasting: what is the same each time the program is run by the one around it.
         """
         assert graph.plan is not None
-        externals = len(graph.params) + len(graph.plan.constants) + len(graph.outputs)
-        panels = Panels(externals, lasting)
+        externals = Externals(graph)
+        panels = Panels(externals.state, lasting)
         names = labels(graph)
         steps: list[Step | Loop | Choice] = []
         scratch: list[Size] = []
-        checked = 0
-        for groups in graph.plan.steps:
+        checked = once = 0
+        for number, groups in enumerate(graph.plan.steps):
             used: Size = 0
             columns: list[list[Launch]] = []
             for group in groups:
-                places = Places(graph, graph.plan.arena + used)
+                places = Places(externals, graph.plan.arena + used)
                 group = replace(group, name=prefix + group.name)
                 if group.bodies:
                     steps += run_bodies(group, [self.body(group, i) for i in range(len(group.bodies))], places)
@@ -129,11 +130,17 @@ class Assembler(ABC):
                 used = used + places.used
             steps.extend(zip_columns(columns))
             scratch.append(used)
+            if number < graph.plan.once:
+                once = len(steps)
             if any(_tells(group, graph) for group in groups):
                 checked = len(steps)
         gate = Gate(checked, _checks(graph), NONE) if graph.updates and 0 < checked < len(steps) else None
-        return ProgramSpec(graph.name, self.sizes, externals, tuple(steps), graph.plan.arena, gate,
-                           tuple(dict.fromkeys(scratch)), tuple(panels.packed))
+        kept = tuple(dims.evaluate(size, {}) for size in externals.kept)
+        keep = Keep(once, externals.state, kept, externals.watched, AGE) if kept else None
+        return ProgramSpec(
+            graph.name, self.sizes, externals.count, tuple(steps), graph.plan.arena, gate,
+            tuple(dict.fromkeys(scratch)), keep, externals.updated, externals.counted, tuple(panels.packed),
+        )  # fmt: skip
 
     def body(self, group: Group, number: int) -> ProgramSpec:
         """The program of a loop's body, or of a branch of a choice."""
@@ -169,9 +176,8 @@ def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
 
 def _checks(graph: Graph) -> tuple[int, ...]:
     """The externals that hold where checks have found something: the outputs before those of the checks."""
-    assert graph.plan is not None
-    first = len(graph.params) + len(graph.plan.constants)
-    return tuple(first + i for i in checked_outputs(graph))
+    externals = Externals(graph)
+    return tuple(externals.of(Place("output", i)).index for i in checked_outputs(graph))
 
 
 def _tells(group: Group, graph: Graph) -> bool:
@@ -192,7 +198,8 @@ def _launches(lowered: Lowered, places: Places, panels: Panels, module: Module) 
         where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
         phases = phases[1:]
     elif code.workspace is not None:
-        where = (*where, places.more(code.workspace))
+        more = places.externals.keep if code.keeps else places.more
+        where = (*where, more(code.workspace))
     return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from tensorc.codegen.cpu.loops import Batch, Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
-from tensorc.codegen.cpu.places import Arena, External, Part, Within
+from tensorc.codegen.cpu.places import Arena, Part, Within
 from tensorc.codegen.cpu.places import Place as Memory
 from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
 from tensorc.codegen.cpu.row_loops import row_arena
+from tensorc.codegen.externals import Externals
 from tensorc.codegen.lower import Scratch
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -24,11 +25,9 @@ MANY = 8
 class Places:
     """Where the buffers of one group lie; scratch memory follows the plan's arena."""
 
-    def __init__(self, graph: Graph, start: Size) -> None:
-        assert graph.plan is not None
-        self.first = {"param": 0, "constant": len(graph.params),
-                      "output": len(graph.params) + len(graph.plan.constants)}
-        self.constants = {c: External(len(graph.params) + i) for i, c in enumerate(graph.plan.constants)}
+    def __init__(self, externals: Externals, start: Size) -> None:
+        self.externals = externals
+        self.constants = externals.constants
         self.start = start
         self.used: Size = 0
         self.scratch: dict[str, Memory] = {}
@@ -39,9 +38,7 @@ class Places:
             if place.name not in self.scratch:
                 self.scratch[place.name] = self.more(place.bytes)
             return self.scratch[place.name]
-        if place.kind == "arena":
-            return Arena(place.offset)
-        return External(self.first[place.kind] + place.index)
+        return Arena(place.offset) if place.kind == "arena" else self.externals.of(place)
 
     def more(self, bytes: Size) -> Memory:
         """Fresh scratch memory."""

@@ -172,6 +172,10 @@ class Kernel:
         return kernel_text(self)
 
 
+AGE = "kept.age"
+"""A size of products: how many calls before this one have found the variables that it depends on as they are now."""
+
+
 @dataclass(frozen=True)
 class Matmul:
     """c[batch…, i, j] = Σ_k a[batch…, i, k] · b[batch…, k, j], then the epilogue over every element.
@@ -179,7 +183,8 @@ class Matmul:
     The first three of `buffers` are a (…, m, k), b (…, k, n) and c (…, m, n); a transposed operand is stored with its
     last two dimensions swapped.  Batch dimensions of a and b may be 1 or missing on the left: they broadcast.
     `epilogue` is an elementwise kernel over the grid (batch…, i < m, j < n) and the same buffers; it reads c at its own
-    point only.  `lasting` says that many products have the same b, one after the other.
+    point only.  `lasting` says that many products have the same b, one after the other.  Where AGE is among `sizes`, b
+    stays as it is from call to call, and so does the scratch memory.
     """
 
     name: str
@@ -236,7 +241,8 @@ class Conv:
     w, x of an `input_gradient`; x, y, w of a `weight_gradient`: the third is the result, and the two gradients are the
     sums that this formula's derivatives are.  Channels and the sizes of w are numbers, the others may be symbols.
     `epilogue` is an elementwise kernel over the result's elements and the same buffers; it reads the result at its own
-    point only.
+    point only.  Where AGE is among `sizes`, the second buffer stays as it is from call to call, and so does the scratch
+    memory.
     """
 
     kind: ConvKind

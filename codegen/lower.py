@@ -324,7 +324,8 @@ class _Lowering:
         rest = [b for b in (epilogue.buffers if epilogue else ()) if b.name not in order]
         buffers = (*(self.buffers[n] for n in order), *rest)
         sizes = tuple(sorted({s for size in (*product.shape, *more) for s in dims.symbols(size)}
-                             | set(_size_names(buffers, (), ())) | set(epilogue.sizes if epilogue else ())))
+                             | set(_size_names(buffers, (), ())) | set(epilogue.sizes if epilogue else ())
+                             | {ir.AGE for _ in range(group.keeps)}))
         if epilogue is not None:
             epilogue = ir.Kernel(epilogue.name, sizes, buffers, grid, epilogue.body)
         return sizes, buffers, epilogue

@@ -22,10 +22,14 @@ Work = ir.Kernel | ir.Matmul | ir.Conv
 
 @dataclass(frozen=True)
 class Code:
-    """What runs a kernel: the functions to launch, one when the other is done, and the scratch bytes they share."""
+    """What runs a kernel: the functions to launch, one when the other is done, and the scratch bytes they share.
+
+    Where it `keeps`, these bytes are to be the same, untouched, in the next call.
+    """
 
     phases: tuple[str, ...]
     workspace: Size | None = None
+    keeps: bool = False
 
 
 class Module:
@@ -50,12 +54,14 @@ class Module:
             return Code((kernel.name,))
         if isinstance(kernel, ir.Matmul):
             own, shared = matmul.emit_matmul(kernel, self.target), matmul.shared(kernel, self.target)
-            code = Code(matmul.phases(kernel, self.target), matmul.workspace(kernel, self.target))
+            code = Code(matmul.phases(kernel, self.target), matmul.workspace(kernel, self.target),
+                        matmul.keeps(kernel, self.target))
         else:
             from tensorc.codegen.cpu import conv  # imported where a program has one
 
             own, shared = conv.emit_conv(kernel, self.target), conv.shared(kernel, self.target)
-            code = Code(conv.phases(kernel, self.target), conv.workspace(kernel, self.target))
+            code = Code(conv.phases(kernel, self.target), conv.workspace(kernel, self.target),
+                        conv.keeps(kernel, self.target))
         self.texts.update(shared)
         self.texts[kernel.name] = marked(own, mark(FORMULA)) if self.marks else own
         if kernel.epilogue is not None:

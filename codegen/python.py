@@ -84,7 +84,7 @@ def text(k: ir.Kernel) -> str:
 
 def spelled(name: str) -> str:
     """A name of the kernel in the text."""
-    return f"{name}_" if name in RESERVED else name
+    return f"{name}_" if name in RESERVED else name.replace(".", "_")
 
 
 def at(array: np.ndarray[Any, Any], *index: int) -> tuple[int, ...]:

@@ -4,6 +4,9 @@ A result that is returned is computed straight into the output array, the new va
 variable where nobody needs the old one afterwards; everything else shares one arena, a slot being used again as soon as
 its last reader is done.
 
+What depends on variables alone is computed in steps of its own, which come first and run only after one has changed;
+what later steps read of it has memory of its own.
+
 Variables are written after everything that could find a mistake in the call, and after all who read their old values.
 """
 
@@ -19,8 +22,9 @@ from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group, Place, Plan, checked_outputs, memory_of
 from tensorc.ir.node import Node
 from tensorc.passes.context import Context
-from tensorc.passes.fuse import is_shift
+from tensorc.passes.fuse import PRODUCTS, is_shift
 from tensorc.passes.order import Precedence
+from tensorc.passes.steady import may_keep_panels, once, steady_nodes, variables_of
 
 ALIGN = 64
 DEFERRED = 1 << 16
@@ -31,12 +35,14 @@ def plan_buffers(graph: Graph, context: Context) -> Graph:
     """The graph with places for all its kernels read and write, and its kernels in steps."""
     assert graph.plan is not None
     bodies = {g: tuple(plan_buffers(inner, context) for inner in g.bodies) for g in graph.plan.groups}
-    planner = _Planner(graph, bodies)
+    planner = _Planner(graph, bodies, steady_nodes(graph, context))
     planner.choose_results()
-    steps = planner.steps()
-    arena = planner.allocate(steps)
-    placed = tuple(tuple(replace(planner.placed(g), bodies=planner.bodies[g]) for g in step) for step in steps)
-    return replace(graph, plan=Plan(placed, arena, tuple(planner.constants)))
+    planner.keep()
+    first, others = planner.steps()
+    arena = planner.allocate(first + others)
+    placed = tuple(tuple(map(planner.placed, step)) for step in first + others)
+    return replace(graph, plan=Plan(placed, arena, tuple(planner.constants), len(first), tuple(planner.kept),
+                                    tuple(planner.watched())))
 
 
 @dataclass(eq=False)
@@ -50,10 +56,13 @@ class _Slot:
 class _Planner:
     """One graph's groups, their order, and where results go."""
 
-    def __init__(self, graph: Graph, bodies: Mapping[Group, tuple[Graph, ...]]) -> None:
+    def __init__(self, graph: Graph, bodies: Mapping[Group, tuple[Graph, ...]], steady: set[Node]) -> None:
         self.graph = graph
         self.bodies: dict[Group, tuple[Graph, ...]] = dict(bodies)
         groups = list(bodies)
+        self.steady = steady
+        self.once = once(graph, groups, steady)
+        self.kept: list[Node] = []
         self.writer = {n: g for g in groups for n in g.outputs}
         self.constants = list(dict.fromkeys(_in_memory(graph, groups, bodies)))
         self.place: dict[Node, Place] = {p: Place("param", i) for i, p in enumerate(graph.params)}
@@ -142,15 +151,26 @@ class _Planner:
         return (group.kind in ("map", "column", "matmul", "conv") and not written_early
                 and _reads_own_place(group, variable, new))
 
-    def steps(self) -> list[list[Group]]:
-        """Groups in order; neighbours that do not depend on one another share a step."""
+    def keep(self) -> None:
+        """Memory of their own for what is computed once and read in every call."""
+        read = {memory_of(n) for group in self.before if group not in self.once for n in group.inputs}
+        self.kept += [n for group in self.bodies if group in self.once for n in group.outputs if n in read]
+        self.place |= {n: Place("kept", i) for i, n in enumerate(self.kept)}
+
+    def steps(self) -> tuple[list[list[Group]], list[list[Group]]]:
+        """Groups in order, first those that run once; neighbours that do not depend on one another share a step."""
         last = {g for g in self.before if self.before.is_last(g) and _is_small(g)}
         order = self.before.ordered(self._rank)
         if len(order) < len(list(self.before)):
             raise InternalError(f"{self.graph.name}: updates of variables wait for one another")
         ordered = [g for g in order if g not in last] + [g for g in order if g in last]
+        return (self.side_by_side(g for g in order if g in self.once),
+                self.side_by_side(g for g in ordered if g not in self.once))
+
+    def side_by_side(self, groups: Iterable[Group]) -> list[list[Group]]:
+        """Groups in this order as steps."""
         steps: list[list[Group]] = []
-        for group in ordered:
+        for group in groups:
             if steps and not any(self.before.directly_before(g, group) for g in steps[-1]):
                 steps[-1].append(group)
             else:
@@ -191,7 +211,21 @@ class _Planner:
         """The group with its places."""
         reads = tuple(self.source.get(group) or self.place[memory_of(n)] for n in group.inputs)
         writes = (self.copies[group],) if group in self.copies else tuple(self.place[n] for n in group.outputs)
-        return replace(group, reads=reads, writes=writes)
+        return replace(group, reads=reads, writes=writes, bodies=self.bodies[group], keeps=self.may_keep(group))
+
+    def may_keep(self, group: Group) -> bool:
+        """Whether the group has a product that runs in every call, and may keep a copy of its right operand."""
+        return group not in self.once and any(n.args[1] in self.steady and may_keep_panels(n) for n in _products(group))
+
+    def watched(self) -> list[Node]:
+        """The variables that must be as they were for what is kept to be of use."""
+        packed = [n.args[1] for group in self.bodies if self.may_keep(group) for n in _products(group)]
+        return variables_of([*self.kept, *packed])
+
+
+def _products(group: Group) -> list[Node]:
+    """The matrix product or the convolution that a group computes, if it does."""
+    return [n for n in group.nodes if n.op.kernel in PRODUCTS]
 
 
 def _in_memory(graph: Graph, groups: Iterable[Group], bodies: Mapping[Group, tuple[Graph, ...]]) -> Iterator[Node]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorc.errors import RewriteError, TensorcError
+from tensorc.errors import RewriteError, ShapeError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, describe
 from tensorc.ir.node import Node
@@ -127,7 +127,12 @@ def first_change(graph: Graph, pipeline: Pipeline, values: Values | None = None,
     context.observers = (*context.observers, lambda name, g: stages.append((name, g, len(trace))))
     pipeline.run(graph, context)
 
-    checking = _Checking(graph, random_values(graph) if values is None else values)
+    try:
+        checking = _Checking(graph, random_values(graph) if values is None else values)
+    except ShapeError:
+        if values is not None:
+            raise
+        return None                                  # sizes that the parameters' shapes do not tell
     for (_, before, start), (name, after, end) in itertools.pairwise(stages):
         fired = [event for event in trace[start:end] if isinstance(event, Fired)]
         for event in fired:
@@ -156,7 +161,7 @@ class _Checking:
         """What is known of nodes; None where they do not follow from the parameters, or the references refuse."""
         try:
             return evaluate(nodes, self.values, self.sizes, self.known)
-        except (TensorcError, LookupError, ValueError, TypeError):
+        except Exception:                            # indices out of range, lengths that contradict each other, …
             return None
 
     def of_pass(self, name: str, before: Graph, after: Graph) -> Change | None:

@@ -177,7 +177,8 @@ class _Settling:
 
     def _rewritten(self, node: Node) -> Node:
         """The node after the first rule that applies, or itself."""
-        self._miss(near_miss(rule, node) for rule in self.asked)
+        if self.asked:
+            self._miss(near_miss(rule, node) for rule in self.asked)
         candidates = self.table.candidates(node)
         for i, (rule, patterns) in enumerate(candidates):
             for binding in (b for p in patterns for b in matches(p, node)):
@@ -186,12 +187,13 @@ class _Settling:
                     if self.asked:
                         self._miss(_forestalled(other, ps, node, rule) for other, ps in candidates[i + 1:])
                     return new
-                self._miss([Missed(rule.name, node, new.reason, whole(rule))])
+                if self.asked:
+                    self._miss([Missed(rule.name, node, new.reason, whole(rule))])
         return node
 
     def _miss(self, misses: Iterable[Missed | None]) -> None:
         """Traces those that were asked about."""
-        if self.trace is not None and self.asked:
+        if self.trace is not None:
             self.trace.extend(miss for miss in misses if miss is not None and self.context.asks(miss.rule))
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:

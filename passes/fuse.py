@@ -3,7 +3,8 @@
 Every node starts as a cluster of its own; walking operands before users, a node's cluster takes in the clusters of its
 operands where the loops agree and no cycle arises.  The loops of a cluster are its *frame*: elementwise nodes and the
 operands of reductions run over all of it, the results of reductions over the part that is not reduced.  What is left
-between clusters goes through memory.
+between clusters goes through memory.  What depends on variables alone, and takes more than moments, stays apart from
+what does not: it need not be computed in every call.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tensorc.ops.scan import group_of
 from tensorc.passes.context import Context
 from tensorc.passes.order import Precedence
 from tensorc.passes.rows import by_rows
+from tensorc.passes.steady import is_kept, steady_nodes
 
 Axes = tuple[int | None, ...]
 
@@ -60,7 +62,7 @@ class Cluster:
 
 def fuse(graph: Graph, context: Context) -> Graph:
     """The graph with a plan: its kernels in an order in which each finds its operands computed."""
-    groups = [_with_bodies(g, context) for g in _Fusion(graph).groups()]
+    groups = [_with_bodies(g, context) for g in _Fusion(graph, steady_nodes(graph, context)).groups()]
     return replace(graph, plan=Plan(tuple((g,) for g in groups)))
 
 
@@ -82,12 +84,13 @@ def _without_repeats(body: Graph) -> Graph:
 class _Fusion:
     """The clusters of one graph while they grow."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, steady: set[Node]) -> None:
         self.graph = graph
         self.order = graph.nodes
         self.place = {n: i for i, n in enumerate(self.order)}
         self.users = users(graph.roots)
         self.roots = {memory_of(r) for r in graph.roots}
+        self.steady = steady
         self.cluster: dict[Node, Cluster] = {}
         self.joint: dict[object, Cluster] = {}
         self.free: set[Node] = set()
@@ -141,6 +144,8 @@ class _Fusion:
         """Both clusters as one, or None where their loops or their dependences do not allow it."""
         if len(inner.axes) + len(outer.axes) > LIMIT or node.op.kernel or ALONE & {inner.kind, outer.kind}:
             return None
+        if node not in self.steady and self.is_better_kept(inner, operand):
+            return None
         closed = self.is_private(inner, outer)
         if is_shift(node):
             pure = inner.kind == "map" and closed and outer.kind == "map" and _bears_repetition(inner, node)
@@ -150,6 +155,11 @@ class _Fusion:
             return None
         union = self.aligned(inner, outer, follow, closed)
         return union if union is not None and agrees(union, inner) else None
+
+    def is_better_kept(self, cluster: Cluster, result: Node) -> bool:
+        """Does the cluster take more than moments, and depend on variables alone, so that its result can be kept?"""
+        return (result in self.steady and not CHEAP.issuperset(n.op.name for n in cluster.nodes)
+                and self.roots.isdisjoint(cluster.nodes) and is_kept(result))
 
     def aligned(self, inner: Cluster, outer: Cluster, follow: dict[int, int], closed: bool) -> Cluster | None:
         """The union under `follow`: a loop of the inner frame is a loop of the outer one."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorc import ops
 from tensorc.ir.dims import Dim
 from tensorc.ir.node import Op
 from tensorc.ir.types import DType, TensorType
@@ -49,6 +50,8 @@ class _Telling:
 
     def told(self, value: Any, around: frozenset[int]) -> str:
         """A value as text.  `around` are the ids of what is being told, for what refers to itself."""
+        if isinstance(value, Op) and getattr(ops, value.name, None) is not value:
+            raise _Unknown                           # an operation of a user's, of which its name says too little
         if isinstance(value, PLAIN):
             return f"{type(value).__name__} {value!r}"
         if isinstance(value, ModuleType):

@@ -2,9 +2,10 @@
 """What follows a convolution or a matrix product channel by channel moves into its weights.
 
 That is batch normalisation by given statistics, above all: conv(x, w) · s + t becomes conv(x, w · s) + t, and what is
-done to w, s and t depends on variables and constants alone.  It happens once a call then, not once an element, so it
-pays where there are many elements to a weight.  Where there are few, as in the late layers of a network that looks at
-one image, scaling the weights costs more than it saves.
+done to w, s and t depends on variables and constants alone.  It happens once for each change of these then, and in
+functions that update them once a call, not once an element, so it pays where there are many elements to a weight.
+Where there are few, as in the late layers of a network that looks at one image, scaling the weights may cost more than
+it saves.
 
 Values change in their last digits, as by another order of products; where a weight times its scale overflows or
 vanishes, or a product is infinite and its scale 0, they change altogether.
@@ -26,7 +27,8 @@ PRODUCTS = (conv, conv_input_gradient, matmul)
 ENOUGH = 4
 """Elements of a result to each of the weights from which scaling these costs less than it saves, as measured: 3x3
 convolutions of 3 or 16 channels gain 3 to 7 %, depthwise ones 6 %, large ones nothing; with one element to a weight
-they lose 5 %, with a tenth 30 %.  A size that is not known counts as 1."""
+they lose 5 %, with a tenth 30 %, if the weights change in every call; if they never do, they neither gain nor lose.  A
+size that is not known counts as 1."""
 
 DEPTH = 12
 """How many operations deep it is looked whether a value depends on variables and constants alone."""

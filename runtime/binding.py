@@ -2,6 +2,9 @@
 
 A program runs on a table of addresses, a table of sizes and an arena.  What stays from call to call is entered once;
 a call adds the addresses of its inputs and results, the sizes it finds in the inputs, and the keys of its streams.
+
+What a program keeps of the variables, such as packed weights, lies in memory of the binding's own: other functions
+share the program, but not the variables.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
 from tensorc.runtime.effects import Effects
-from tensorc.runtime.memory import maker
+from tensorc.runtime.memory import Kept, maker
 from tensorc.runtime.program import Program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
@@ -37,11 +40,14 @@ class Binding:
     Args:
         closed: the graph it is the program of, with its symbols in the user's terms.
         inputs: how many of the parameters a call gives; they are the first.
-        kept: what the others are.
+        leaves: what the others are.
         effects: what a run does besides; empty for most programs.
+
+    Attributes:
+        memory: what is kept from call to call; None where nothing is.
     """
 
-    def __init__(self, program: Program, closed: Closed, inputs: int, kept: Sequence[Cell | Stream | Array],
+    def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects) -> None:
         params = closed.graph.params
         symbols = size_symbols(closed.graph)
@@ -49,15 +55,17 @@ class Binding:
 
         self.program = program
         self._inputs = inputs
-        self._kept = tuple(kept)
+        self._leaves = tuple(leaves)
         self._first_output = len(params) + len(program.constants)
         self._users = _users_symbols(closed, in_table)
         self._names = [program.sizes[i] for i in program.order]
         self._effects = effects or None
         self._symbols = in_table
 
-        self._streams = [each for each in kept if isinstance(each, Stream)]
-        self._guard = _guard([each for each in kept if isinstance(each, Cell)])
+        self.memory = Kept(program.kept) if program.kept else None
+        self._changes = [_changes(None if i < inputs else self._leaves[i - inputs]) for i in program.counted]
+        self._streams = [each for each in leaves if isinstance(each, Stream)]
+        self._guard = _guard([each for each in leaves if isinstance(each, Cell)])
         self._run = fastcall.runner(program.native) or program.native.run
         self._bind_inputs = _input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
@@ -177,7 +185,7 @@ class Frame:
     """The tables of a program for one call at a time, with all that stays the same entered.
 
     Attributes:
-        externals: addresses of parameters, constants and results.
+        externals: addresses of parameters, constants and results, of what is kept, and of numbers of changes.
         sizes: the symbols' values, in the program's order.
         keys: (seed, step) of every stream.
         externals_at, sizes_at: addresses of the tables.
@@ -188,7 +196,10 @@ class Frame:
 
     def __init__(self, binding: Binding) -> None:
         outputs = [output.type for output in binding.program.graph.outputs]
-        self.externals = (ctypes.c_void_p * (binding._first_output + len(outputs)))()
+        kept = binding.memory.addresses if binding.memory is not None else []
+        rest = [*kept, *map(ctypes.addressof, binding._changes)]
+        first = binding._first_output + len(outputs)
+        self.externals = (ctypes.c_void_p * (first + len(rest)))(*[None] * first, *rest)
         self.sizes = (ctypes.c_int64 * len(binding._users))()
         self.keys = (ctypes.c_int64 * (2 * len(binding._streams)))()
         self._unused = (ctypes.c_int64 * sum(each.rank for each in outputs))()
@@ -198,7 +209,7 @@ class Frame:
         self.unused_at = ctypes.addressof(self._unused)
 
         key_at = ctypes.addressof(self.keys)
-        for i, each in enumerate((*binding._kept, *binding.program.constants), binding._inputs):
+        for i, each in enumerate((*binding._leaves, *binding.program.constants), binding._inputs):
             if isinstance(each, Stream):
                 self.externals[i] = key_at
                 key_at += 16
@@ -236,6 +247,11 @@ def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
     if len(locks) == 1:
         return locks[0]
     return _Together(locks) if locks else None
+
+
+def _changes(leaf: Cell | Stream | Array | None) -> ctypes.c_int64:
+    """The number of changes of what a parameter is; of no account where that is an array of the caller's."""
+    return leaf.changes if isinstance(leaf, Cell) else ctypes.c_int64()
 
 
 def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:

@@ -29,6 +29,7 @@ from tensorc.ir.text import dump
 from tensorc.passes.context import Context
 from tensorc.passes.manager import Pipeline
 from tensorc.passes.pipeline import default
+from tensorc.runtime.identity import all_nodes
 from tensorc.runtime.program import size_symbols
 
 SIZE = 8
@@ -47,7 +48,7 @@ from pathlib import Path
 
 from tensorc.ir.parse import parse
 from tensorc.runtime.replay import replay
-
+{definitions}
 GRAPH = """\\
 {graph}"""
 
@@ -120,7 +121,14 @@ def _script(graph: Graph, passes: Pipeline, where: Location | None,
         where=f", made at {where}" if where else "",
         on="on values that are made up" if values is None else "on what its first call found",
         passes=own,
+        definitions=_definitions(graph),
         graph=dump(graph).replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
         values=VALUES,
         sizes=repr(dict.fromkeys(size_symbols(graph), SIZE)).replace("'", '"'),
     )
+
+
+def _definitions(graph: Graph) -> str:
+    """What defines the operations of users again, each once, those in bodies included."""
+    found = dict.fromkeys(n.op.definition() for n in all_nodes(graph) if n.op.definition is not None)
+    return "".join(f"\n{text}" for text in found)

@@ -6,14 +6,15 @@ when the last array that looks at it is gone.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tensorc.runtime.variable import aligned_empty
+from tensorc.runtime.variable import ALIGNMENT, aligned_empty
 
 POOLED = 1 << 18
 """Bytes from which a result's memory is kept for the next one."""
@@ -80,6 +81,26 @@ class Arena:
         self._raw = aligned_empty((size,), np.dtype(np.uint8))
         self.address: int = self._raw.ctypes.data
         self.size = size
+
+
+class Kept:
+    """What one function keeps from call to call of the variables that it reads.
+
+    Args:
+        sizes: bytes of each buffer.  The first one says of which values of the variables the others are, to begin with
+            of none.
+
+    Attributes:
+        addresses: of the buffers, multiples of 64.
+    """
+
+    __slots__ = ("_raw", "addresses")
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        *starts, end = itertools.accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0)
+        self._raw = aligned_empty((end,), np.dtype(np.uint8))
+        self._raw[:sizes[0]] = 0xFF
+        self.addresses = [self._raw.ctypes.data + start for start in starts]
 
 
 def maker(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Callable[[tuple[int, ...], np.dtype[Any]], Array]:

@@ -9,9 +9,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class Program:
         kernels: how many there are.
         native: its code in memory.
         constants: the arrays that follow the parameters in the table of externals.
+        kept: bytes of each buffer that is to be kept from call to call; these follow the outputs.
+        counted: the variables, as numbers of parameters, whose numbers of changes come last.
         is_kept: whether it is in the store for other processes.
         passes_told: a line for each pass, where TENSORC_DEBUG asks for them and they have been run.
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
@@ -65,9 +67,7 @@ class Program:
         key = identity.of_program(graph, text, pipeline)
         entry = store.fetch(key, self._compile)
         self.is_kept = key is not None and store.shared() is not None
-        self.order: list[int] = entry.facts["order"]
-        self.kernels: int = entry.facts["kernels"]
-        self.constants = entry.arrays
+        self._take(entry)
         with self._timed("load"):
             self.native = load_image(entry.image, threads.symbols())
 
@@ -113,14 +113,24 @@ class Program:
         text = self.assembly.text
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
-        order, constants = self._table()
-        return store.Entry(image, {"order": order, "kernels": len(self.assembly.loops)}, constants)
+        return self._entry(image)
 
-    def _table(self) -> tuple[list[int], tuple[np.ndarray[Any, Any], ...]]:
-        """`order` and `constants`, from the assembly."""
+    def _entry(self, image: bytes) -> store.Entry:
+        """An image of the assembly, and what must be known to run it."""
         assert self.planned.plan is not None
-        order = [self.sizes.index(s) for s in self.assembly.spec.sizes]
-        return order, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
+        spec = self.assembly.spec
+        order = [self.sizes.index(s) for s in spec.sizes]
+        facts = {"order": order, "kernels": len(self.assembly.loops), "kept": spec.keep.kept if spec.keep else (),
+                 "counted": spec.counted}
+        return store.Entry(image, facts, tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants))
+
+    def _take(self, entry: store.Entry) -> None:
+        """What an entry says of the table of externals and of that of sizes."""
+        self.order: Sequence[int] = entry.facts["order"]
+        self.kernels: int = entry.facts["kernels"]
+        self.kept: Sequence[int] = entry.facts["kept"]
+        self.counted: Sequence[int] = entry.facts["counted"]
+        self.constants = entry.arrays
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

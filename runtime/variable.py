@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from typing import Any
 
@@ -25,15 +26,17 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 class Cell:
     """One variable's value: an array of fixed dtype and shape that it owns.
 
-    `lock` is held while the array is read or written; a program that writes it in place holds it too.
+    `lock` is held while the array is read or written; a program that writes it in place holds it too.  `changes` counts
+    how often it was written: programs, which keep what they make of variables, compare this number.
     """
 
-    __slots__ = ("__weakref__", "array", "lock", "name")
+    __slots__ = ("__weakref__", "array", "changes", "lock", "name")
     array: Array
 
     def __init__(self, value: Array, name: str = "variable") -> None:
         self.name = name
         self.lock = threading.RLock()
+        self.changes = ctypes.c_int64(0)
         self.array = aligned_empty(value.shape, value.dtype)
         self.array[...] = value
 
@@ -57,6 +60,7 @@ class Cell:
         new = self.fitting(value)
         with self.lock:
             self.array[...] = new
+            self.changes.value += 1
 
     def fitting(self, value: object, fill: bool = False) -> Array:
         """The value as an array that this cell can take.

@@ -42,8 +42,7 @@ class Watched(Program):
         text = self.assembly.watched(watch)
         with self._timed("compile"):
             image = compile_text(text, Target.host()).image
-        self.order, self.constants = self._table()
-        self.kernels = len(self.assembly.loops)
+        self._take(self._entry(image))
         self.native = load_image(image, {**threads.symbols(), **(imports or {})}, watch.exports)
         self.watch = watch
 
@@ -96,7 +95,10 @@ class Apart:
         return run
 
     def restore(self) -> None:
-        """Variables and streams as they were before the first run."""
+        """Variables and streams as they were before the first run.
+
+        That is no change of those variables that a program keeps anything of: it does not update them.
+        """
         for param, copy in zip(self.graph.params[len(self._arrays):], self._kept, strict=True):
             before = self.values[param.name]
             if isinstance(copy, Cell):

@@ -193,6 +193,16 @@ def _time(options: argparse.Namespace) -> int:
     return status
 
 
+def _rules(options: argparse.Namespace) -> int:
+    from tensorc.inspect.paint import paint_for
+    from tensorc.inspect.rules import rules
+    from tensorc.passes.choice import chosen
+    from tensorc.passes.pipeline import default
+
+    print(rules(chosen() or default(), paint_for(sys.stdout)))
+    return 0
+
+
 def _devices(options: argparse.Namespace) -> int:
     from tensorc.inspect.machine import devices
 
@@ -226,6 +236,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("--list", "FILE", "the functions of a file: their names, where they were made, their sizes", _list),
     Action("--time", "FILE[:NAME]", "the time that each kernel takes, at the last call of a function", _time),
     Action("--new-pass", "NAME", "writes a rewrite to start from, and its test, into this folder", _new_pass),
+    Action("--rules", None, "the passes in order, and the rewrites of each", _rules),
     Action("--devices", None, "what programs run on here", _devices),
 )
 

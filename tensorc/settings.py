@@ -58,11 +58,12 @@ CHECK = Setting(
 DUMP = Setting(
     "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
 )
+DEVICE = Setting("TENSORC_DEVICE", "`cpu`, or `cuda`, which this version refuses: it runs nothing on a GPU yet")
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
 
-SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, DEBUG, CHECK, DUMP, KERAS_HOME)
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, DEBUG, CHECK, DUMP, DEVICE, KERAS_HOME)
 
 
 def table() -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     `name` is a path such as "passes/softmax.txt".  A difference, or a file that is
     missing, fails the test and shows the lines; `pytest --update-golden` writes the
     file instead, and the reviewer reads the change in the diff of the commit.
+
+    Names in use begin anew, so that the text does not depend on which tests ran before.
     """
+    if "tensorc.backend" in sys.modules:
+        sys.modules["tensorc.backend"].clear_session()
     update = request.config.getoption("--update-golden")
 
     def compare(name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +343,8 @@ def test_a_version_alone_does_not_make_passes_equal():
     assert identity_of(closing_over(1)) != identity_of(closing_over(2))
     assert identity_of(closing_over(np.ones(3))) != identity_of(closing_over(np.zeros(3)))
     assert identity_of(closing_over(threading.Lock())) is None
+    assert identity_of(closing_over(exp)) is not None
+    assert identity_of(closing_over(replace(exp))) is None
     assert identity_of(Swish()) is None
 
 

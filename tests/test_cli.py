@@ -12,6 +12,9 @@ import pytest
 import tensorc
 from tensorc import backend as K
 from tensorc import cli
+from tensorc.inspect.found import functions_of
+from tensorc.inspect.history import trace
+from tensorc.inspect.why import rules_of
 from tensorc.ir.parse import parse
 
 SCRIPT = """\
@@ -180,6 +183,67 @@ def test_a_function_of_a_library_is_chosen_by_its_number(
     out = capsys.readouterr().out
     assert [graph.name for graph in parse(out)] == ["double"]
     assert "# layers.py:4" in out
+
+
+def test_functions_of_keras_are_listed(
+    write: Callable[[str, str], str], golden: Callable[[str, str], None]
+) -> None:
+    path = write("model.py", """\
+import numpy as np
+from keras.layers import Dense
+from keras.models import Sequential
+
+model = Sequential([Dense(4, activation="relu", input_shape=(3,), name="hidden"), Dense(2, name="out")])
+model.compile("sgd", "mse")
+model.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
+model.predict(np.ones((8, 3)))
+""")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tensorc", "--list", path],
+        env={**os.environ, "PYTHONPATH": str(Path(tensorc.__file__).parent.parent), "KERAS_BACKEND": "tensorc.keras"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    golden("cli/list_of_keras.txt", done.stdout)
+
+
+def test_rules_are_listed_with_their_formulas(
+    write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("mine.py", '''\
+from tensorc.ops import exp
+from tensorc.passes.rewrite import Rewrite
+
+
+class ExpSum(Rewrite):
+    """exp(x + y) → exp(x) · exp(y)"""
+
+    def pattern(self, x, y):
+        return exp(x + y)
+
+    def build(self, x, y):
+        return exp(x) * exp(y)
+''')
+
+    assert cli.main(["--rules", "--passes", "mine.py"]) == 0
+
+    out = capsys.readouterr().out
+    assert "  LogSumExp " in out
+    assert "exp(x + y) → exp(x) · exp(y)" in out
+    assert [line.split()[0] for line in out.splitlines() if line[:1].strip()].count("fuse") == 1
+
+
+@pytest.mark.parametrize("script", [RISK, RECURRENT], ids=["risk", "recurrent"])
+def test_every_rule_that_may_fire_is_listed(
+    script: str, write: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    function, = functions_of(Path(write("model.py", script)))[0]
+    history = trace(function.graph, function.pipeline)
+
+    assert history.rules.keys() <= {rule.name for step in function.pipeline.steps for rule in rules_of(step)}
 
 
 @pytest.mark.parametrize(

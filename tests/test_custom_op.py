@@ -328,3 +328,69 @@ def test_check_finds_what_is_wrong() -> None:
     with pytest.raises(AssertionError, match="the gradient in operand 0"):
         custom.check(custom.op(gradient=lambda x, g: g)(lambda_named("steep", lambda x: 3 * x)), [sample("f32[4]")])
 
+
+
+# -- scripts that repeat a call
+
+
+DUMPED = '''
+import math
+
+import numba
+import numpy as np
+
+from tensorc import backend as K
+from tensorc import custom
+
+FACTOR = 2.5
+
+
+@numba.njit
+def squared(v):
+    return v * v
+
+
+@custom.elementwise(gradient=lambda x: 2 * FACTOR * x)
+def scaled(x):
+    return FACTOR * squared(x)
+
+
+@custom.op
+class twice:
+    def infer(x):
+        return x
+
+    def reference(x):
+        return x * np.float32(2)
+
+    def kernel(k, x, out):
+        with k.grid(*x.shape) as i:
+            out[i] = x[i] * 2
+
+    gradient = custom.NoGradient("none")
+
+
+def plain(x):
+    return K.exp(x)
+
+
+bent = custom.elementwise(lambda x: x if x > FACTOR else math.sin(x), name="bent")
+x = K.placeholder((None,), name="x")
+outputs = [twice(scaled(x)), custom.op(plain)(bent(x)), *K.gradients(scaled(x), [x])]
+print(K.function([x], outputs, name="all")([np.arange(4, dtype="f")]))
+'''
+
+
+def test_a_dumped_function_runs_alone(tmp_path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(DUMPED)
+    env = {**os.environ, "TENSORC_DUMP": str(tmp_path / "dumps")}
+    subprocess.run([sys.executable, str(script)], env=env, capture_output=True, check=True)
+    script.unlink()
+
+    del env["TENSORC_DUMP"]
+    (repro,) = (tmp_path / "dumps").glob("*/repro.py")
+    done = subprocess.run([sys.executable, "-W", "error", str(repro)], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("as the reference") == 3
+    assert "# define" not in repro.read_text()

@@ -88,7 +88,8 @@ def test_examples_are_the_files_they_name() -> None:
     scripts = [example for page in pages() for example in shown.findall(page.read_text(encoding="utf-8"))]
 
     assert [name for name, _ in scripts] == [
-        "examples/layer.py", *(f"examples/swish/{name}.py" for name in ("model", "first", "swish", "test_swish")),
+        "examples/layer.py", "examples/classifier.py",
+        *(f"examples/swish/{name}.py" for name in ("model", "first", "swish", "test_swish")),
         "examples/theano_style.py",
     ]
     for name, script in scripts:

@@ -42,6 +42,15 @@ def test_operations_of_ones_own_learn(tmp_path: Path) -> None:
     assert float(accuracy[1]) >= 96
 
 
+def test_the_classifier_of_the_docs_learns(tmp_path: Path) -> None:
+    done = run_example("classifier.py", cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    losses = [float(loss) for loss in done.stdout.strip("[]\n").split(", ")]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.6 < 1 < losses[0]
+
+
 def test_digits_says_when_it_falls_short(tmp_path: Path) -> None:
     done = run_example("digits.py", "--seeds", "1", "--epochs", "1", "--out", "curve.png", cwd=tmp_path)
 
@@ -125,6 +134,13 @@ def test_own_pass_fires(tmp_path: Path) -> None:
     assert "sigmoid" in exact
     assert "sigmoid" not in cheap
     assert float(cheap.split()[-1]) == pytest.approx(0.142, abs=0.001)
+
+
+def test_the_test_of_swish_passes() -> None:
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "."],
+                          cwd=ROOT / "examples" / "swish", env={"PYTHONPATH": str(ROOT), "HOME": "/", "PATH": ""},
+                          capture_output=True, text=True)
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_weights_in_eight_bits_read_as_well(tmp_path: Path) -> None:

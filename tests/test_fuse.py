@@ -166,6 +166,27 @@ PLANS = {
           %0 = add(a, b)
           return a, %0 ; a := b, b := a, c := %0
     """,
+    "what_stays_is_kept": """
+        graph g(x: f32[n,512]; w: variable f32[256,512], s: variable f32[256], t: variable f32[])
+          %0 = reshape(s) {shape=[256,1]}
+          %1 = mul(w, %0)
+          %2 = matmul(x, %1) {transpose_a=false, transpose_b=true}
+          %3 = mul(s, s)
+          %4 = sum(%3) {axes=[0], keepdims=false}
+          %5 = sqrt(%4)
+          %6 = add(%2, %5)
+          %7 = tanh(t)
+          %8 = mul(%6, %7)
+          return %8, %7
+    """,
+    "what_is_updated_is_not_kept": """
+        graph g(x: f32[n,512]; w: variable f32[512,256], v: variable f32[256,256])
+          %0 = exp(w)
+          %1 = matmul(x, %0) {transpose_a=false, transpose_b=false}
+          %2 = exp(v)
+          %3 = matmul(%1, %2) {transpose_a=false, transpose_b=false}
+          return %3 ; w := %0
+    """,
     "new_values_wait_for_readers_of_the_old": """
         graph g(; a: variable f32[3,3], b: variable f32[3,3])
           %0 = matmul(a, b) {transpose_a=false, transpose_b=false}
@@ -201,8 +222,10 @@ def plan_text(graph: Graph) -> str:
         return ", ".join(f"{name[n]} {p}" for n, p in zip(nodes, where, strict=True))
 
     lines = [dump(graph), f"arena: {plan.arena}"]
+    if plan.keeps:
+        lines.append(f"watched: {', '.join(name[v] for v in plan.watched)}")
     for number, step in enumerate(plan.steps):
-        lines.append(f"step {number}")
+        lines.append(f"step {number}{', once' if number < plan.once else ''}")
         for g in step:
             frame = ", ".join(f"sum {s}" if i in g.reduced else str(s) for i, s in enumerate(g.frame))
             lines.append(f"  {g.name}: {g.kind} [{frame}]  {places(g.inputs, g.reads)} → {places(g.outputs, g.writes)}")
@@ -214,7 +237,10 @@ def plan_text(graph: Graph) -> str:
 def assert_sound(graph: Graph) -> None:
     """Plays the plan with names of values in place of numbers: what a group reads is there when it runs."""
     memory = _Memory(graph)
-    for step in the_plan(graph).steps:
+    plan = the_plan(graph)
+    for number, step in enumerate(plan.steps):
+        if number == plan.once:
+            memory.forget_arena()
         for group in step:
             assert_is_kernel(group)
             memory.check_reads(group)
@@ -255,6 +281,10 @@ class _Memory:
     def span(self, place: Place, node: Node) -> range:
         start = dims.evaluate(place.offset, self.sizes)
         return range(start, start + max(0, dims.evaluate(node.type.count, self.sizes)) * node.dtype.size)
+
+    def forget_arena(self) -> None:
+        """What the steps that run once leave there is not to be relied on."""
+        self.arena = [None] * len(self.arena)
 
     def holds(self, place: Place, like: Node | None = None) -> Node | None:
         """The value at a place, `like` giving how much of the arena that is."""

@@ -15,7 +15,7 @@ from tensorc.codegen.cpu.compile import compile_text, load
 from tensorc.codegen.cpu.emit import emit_box
 from tensorc.codegen.cpu.matmul import emit_matmul, phases, shared, workspace
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.loopir import Buffer, Call, Kernel, Let, Load, Matmul, Num, Store, Var
+from tensorc.codegen.loopir import AGE, Buffer, Call, Kernel, Let, Load, Matmul, Num, Store, Var
 from tensorc.errors import DTypeError
 from tensorc.ir import dims
 from tensorc.ir.types import f16, f32, f64, i32, i64
@@ -65,11 +65,12 @@ def told(products, name, sizes, target=HOST):
     return module(products, target).function(f"tell_{name}", ctypes.c_int64, ctypes.c_void_p)(words)
 
 
-def run(products, mm, arrays, sizes=None, target=HOST, ranges=1, threads=False):
+def run(products, mm, arrays, sizes=None, target=HOST, ranges=1, threads=False, scratch=None):
     """Runs one product of a module, each phase cut into `ranges` ranges of units, the last range first."""
     library = module(products, target)
     sizes = sizes or {}
-    scratch = np.full(dims.evaluate(workspace(mm, target), sizes) + 64, 0xFF, np.uint8)
+    if scratch is None:
+        scratch = np.full(dims.evaluate(workspace(mm, target), sizes) + 64, 0xFF, np.uint8)
     addresses = [array.ctypes.data for array in arrays] + [-(-scratch.ctypes.data // 64) * 64]
     buffers = (ctypes.c_void_p * len(addresses))(*addresses)
     values = (ctypes.c_int64 * max(1, len(mm.sizes)))(*(sizes[name] for name in mm.sizes))
@@ -162,6 +163,29 @@ def test_every_form_of_every_shape(dtype, form):
         c = values(rng, dtype, m, n)
         run(products, mm, (stored(a, mm.transpose_a), stored(b, mm.transpose_b), c), {"m": m, "n": n, "k": k})
         assert_product(c, a, b)
+
+
+@pytest.mark.parametrize("dtype", [f32, f64, i64], ids=str)
+@pytest.mark.parametrize("form", range(4))
+def test_panels_of_a_matrix_that_stays_are_packed_once(dtype, form):
+    rng = np.random.default_rng(form)
+    mm = dataclasses.replace(forms(dtype)[form], sizes=("k", AGE, "m", "n"))
+    n, k = 65, 140
+    b, scratch = values(rng, dtype, k, n), np.zeros(1 << 20, np.uint8)
+    given = stored(b, mm.transpose_b).copy()
+
+    def multiply(m, age):
+        a, c = values(rng, dtype, m, k), values(rng, dtype, m, n)
+        run((mm,), mm, (stored(a, mm.transpose_a), given, c), {"m": m, "n": n, "k": k, AGE: age}, scratch=scratch)
+        return c, a
+
+    for m in (1, 200, 5):
+        for age, rows in enumerate((m, 4, 1, 100, 60)):
+            c, a = multiply(rows, age)
+            assert_product(c, a, b)
+        given[...] = 0
+        assert_product(*multiply(100, 5), b)
+        given[...] = stored(b, mm.transpose_b)
 
 
 @pytest.mark.parametrize(

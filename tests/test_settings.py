@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+import tensorc
+from tensorc import backend as K
 from tensorc import settings
-from tensorc.errors import ArgumentError
+from tensorc.errors import ArgumentError, DeviceError
+from tensorc.runtime import devices
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,3 +40,34 @@ def test_what_is_not_set_is_left_to_the_caller(monkeypatch: pytest.MonkeyPatch) 
 
     assert settings.num_threads() is None
     assert settings.cache_size(512) == 512
+
+
+# The device.
+
+def made() -> None:
+    K.function([], [K.constant(1.0)])
+
+
+def test_a_gpu_that_is_asked_for_is_refused_and_nothing_runs_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceError, match=r"K\.function asks for a GPU(.|\n)*here: "):
+        K.function([], [K.constant(1.0)], device="cuda")
+    with pytest.raises(DeviceError, match=r"tensorc\.device asks for a GPU"), tensorc.device("cuda"):
+        made()
+
+    monkeypatch.setenv("TENSORC_DEVICE", "cuda")
+    with pytest.raises(DeviceError, match="TENSORC_DEVICE asks for a GPU"):
+        made()
+    with tensorc.device("cpu"):
+        made()
+    K.function([], [K.constant(1.0)], device="cpu")
+
+
+def test_an_unknown_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORC_DEVICE", "tpu")
+    with pytest.raises(ArgumentError, match="TENSORC_DEVICE: 'tpu' is no device; known are cpu, cuda"):
+        made()
+
+
+def test_what_a_compiler_needs_is_named_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.codegen.cuda.compile.missing", lambda: ["numba-cuda"])
+    assert devices.compiler() == "no compiler for its kernels, numba-cuda missing: pip install 'tensorc[cuda]'"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tensorc import backend as K
-from tensorc.errors import ArgumentError, RewriteError
+from tensorc.errors import ArgumentError, RewriteError, ShapeError
 from tensorc.ir.closing import close
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node, constant
@@ -371,6 +371,14 @@ def test_a_change_in_the_body_of_a_loop_is_laid_to_the_rule():
     assert change.rule == "WrongSign"
     with pytest.raises(RewriteError, match="rewrite WrongSign changes a value"):
         checked.check(graph, default().joined(WrongSign()))
+
+
+def test_where_no_values_can_be_made_up_nothing_is_told():
+    (graph,) = parse("graph f(x: f32[n*m])\n  %0 = sigmoid(x)\n  %1 = mul(x, %0)\n  return %1")
+    assert first_change(graph, default().joined(WrongSign())) is None
+    values = {"x": np.array([1.0], "float32")}
+    with pytest.raises(ShapeError):
+        first_change(graph, default().joined(WrongSign()), values)
 
 
 def test_arrays_are_spelled_as_python():

@@ -7,7 +7,7 @@ from tensorc.codegen.cpu.conv_gather import Gather
 from tensorc.codegen.cpu.conv_gather_kernels import GatherKernels
 from tensorc.codegen.cpu.conv_weights import WeightGradient, WeightKernels
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.loopir import Conv
+from tensorc.codegen.loopir import AGE, Conv
 from tensorc.errors import DTypeError
 from tensorc.ir.dims import Size
 from tensorc.ir.types import f32, f64
@@ -25,7 +25,8 @@ def emit_conv(conv: Conv, target: Target) -> str:
     """The LLVM IR of the kernels that `phases` names, without the functions of `shared`.
 
     Each kernel NAME has the form of all kernels: NAME, NAME_units and NAME_work.  Its buffers are those of `conv`,
-    then, where `workspace` is not 0, one of that many bytes, aligned to 64.
+    then, where `workspace` is not 0, one of that many bytes, aligned to 64, which is kept from call to call where
+    `keeps`.
 
     An epilogue E is called as `@E_box(ptr buffers, ptr sizes, i64 index…, i64 i0, i64 i1, i64 j0, i64 j1)`, i and j
     being the result's last two axes, on each part of the result that is finished.
@@ -48,6 +49,11 @@ def phases(conv: Conv, target: Target) -> tuple[str, ...]:
 def workspace(conv: Conv, target: Target) -> Size:
     """Bytes of scratch memory that the phases share.  Raises DTypeError."""
     return _kernels(conv, target).workspace()
+
+
+def keeps(conv: Conv, target: Target) -> bool:
+    """Whether the scratch memory is to be kept from call to call.  Raises DTypeError."""
+    return AGE in conv.sizes and conv.kind != "weight_gradient" and workspace(conv, target) != 0
 
 
 def _kernels(conv: Conv, target: Target) -> GatherKernels | WeightKernels:

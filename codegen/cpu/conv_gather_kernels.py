@@ -17,6 +17,8 @@ from tensorc.codegen.cpu.conv_geometry import Taps
 from tensorc.codegen.cpu.function import Function, Int
 from tensorc.codegen.cpu.matmul_tiles import call
 from tensorc.codegen.cpu.packing import pack_function, pack_name
+from tensorc.codegen.loopir import AGE
+from tensorc.ir import dims
 from tensorc.ir.dims import Size
 
 UNIT = 1 << 21
@@ -158,13 +160,16 @@ class GatherKernels:
             )  # fmt: skip
 
     def pack_units(self) -> str:
-        f = Function(about_head(f"{self.name}_pack", "units"))
-        f.line(f"ret i64 {self.g.groups * self.g.panels}")
-        return f.text()
+        return self._about_packing("units", self.g.groups * self.g.panels)
 
     def pack_work(self) -> str:
-        f = Function(about_head(f"{self.name}_pack", "work"))
-        f.line(f"ret i64 {self.g.groups * self.g.panels * self.g.panel_size}")
+        return self._about_packing("work", self.g.groups * self.g.panels * self.g.panel_size)
+
+    def _about_packing(self, what: str, count: int) -> str:
+        """A function that tells `count`, or 0 where the panels are kept and the weights have not changed."""
+        f = Kernel(self.conv, about_head(f"{self.name}_pack", what))
+        changed = f.equal(f.value(dims.symbol(AGE)), 0) if AGE in self.conv.sizes else True
+        f.line(f"ret i64 {f.select(changed, count, 0)}")
         return f.text()
 
 

@@ -22,7 +22,7 @@ from tensorc.codegen.cpu.matmul_tiles import BLOCK_ROWS, Tiles, call, dot_functi
 from tensorc.codegen.cpu.packing import pack_function, pack_name, thin_function, thin_name
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.loopir import Matmul
+from tensorc.codegen.loopir import AGE, Matmul
 from tensorc.errors import DTypeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
@@ -42,6 +42,9 @@ BLOCK_BYTES = 2048
 DOT_ROWS = 4
 """Fewer rows of a than these are multiplied with a transposed b by dot products."""
 
+KEPT_ROWS = 2
+"""From how many rows of a panels that are there already pay: a single row reads rows of b in place as fast."""
+
 PACK_ROWS, PACK_BYTES = 48, 1 << 16
 """From how many rows of a, and bytes of b, packing pays for a b that is not transposed."""
 
@@ -59,7 +62,8 @@ def emit_matmul(mm: Matmul, target: Target) -> str:
     """The LLVM IR of the kernels that `phases` names, without the functions of `shared`.
 
     Each kernel NAME has the form of all kernels: NAME, NAME_units and NAME_work.  Its buffers are those of `mm`, then,
-    where `workspace` is not 0, one of that many bytes, aligned to 64.  NAME_work counts what elementwise kernels count:
+    where `workspace` is not 0, one of that many bytes, aligned to 64, which is kept from call to call where
+    `keeps`.  NAME_work counts what elementwise kernels count:
     an operation on one scalar of a full vector; so 2·m·n·k over the lanes of a vector.
 
     An epilogue E is called as `@E_box(ptr buffers, ptr sizes, i64 batch…, i64 i0, i64 i1, i64 j0, i64 j1)` on each
@@ -99,6 +103,12 @@ def workspace(mm: Matmul, target: Target) -> Size:
     """Bytes of scratch memory that the phases share; 0 where there is one phase.  Raises DTypeError."""
     p = _Product.of(mm, target)
     return p.panels_size * p.tiles.dtype.size if p.may_pack else 0
+
+
+def keeps(mm: Matmul, target: Target) -> bool:
+    """Whether the scratch memory is to be kept from call to call.  Raises DTypeError."""
+    p = _Product.of(mm, target)
+    return p.keeps and p.may_pack
 
 
 @dataclass(frozen=True)
@@ -144,11 +154,16 @@ class _Product:
 
     @property
     def may_pack(self) -> bool:
-        return self.packs(Function(""), *map(_known, (self.m, self.n, self.k))) is not False
+        return self.packs(Function(""), self._outside()) is not False
 
     @property
     def may_be_thin(self) -> bool:
-        return self.is_thin(Function(""), *map(_known, (self.m, self.n, self.k))) is not False
+        return self.is_thin(Function(""), self._outside()) is not False
+
+    def _outside(self) -> _Values:
+        """The sizes for the rules below, outside of any function."""
+        m, n, k = map(_known, (self.m, self.n, self.k))
+        return _Values((), m, n, k, 1, {}, "%unknown")
 
     def outer(self, operand: int) -> tuple[Size, ...]:
         """The batch dimensions of an operand."""
@@ -160,24 +175,47 @@ class _Product:
             return False
         return f.equal(m, 1) if self.transpose_a else f.less(m, DOT_ROWS)
 
-    def packs(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
-        """Whether b is packed."""
+    @property
+    def keeps(self) -> bool:
+        """Whether panels of b are kept from call to call, once two calls have found b the same."""
+        return AGE in self.mm.sizes and not self.swapped
+
+    def packs(self, f: Function, v: _Values) -> Bit:
+        """Whether c is computed from packed panels of b."""
+        if self.mm.lasting:
+            return True
+        if not self.keeps or self.transpose_b:
+            return self.packs_at_once(f, v)
+        kept = f.both(f.less(0, v.age), f.less(KEPT_ROWS - 1, v.m))
+        return f.either(self.packs_at_once(f, v), kept)
+
+    def packs_at_once(self, f: Function, v: _Values) -> Bit:
+        """Whether packing all of b pays for a single call, or for all those of a loop."""
         if self.mm.lasting:
             return True
         if self.transpose_b:
-            return f.negation(self.dots(f, m))
-        return f.both(self._pays(f, m, n, k), f.negation(self.is_thin(f, m, n, k)))
+            return f.negation(self.dots(f, v.m))
+        return f.both(self._pays(f, v), f.negation(self.is_thin(f, v)))
 
-    def is_thin(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
+    def packs_now(self, f: Function, v: _Values) -> Bit:
+        """Whether this call packs b: a call after which panels are kept does so whatever its own sizes."""
+        if not self.keeps:
+            return self.packs_at_once(f, v)
+        at_once = self.packs_at_once(f, v)
+        first = f.both(f.equal(v.age, 0), at_once)
+        return first if at_once is True else f.either(f.equal(v.age, 1), first)
+
+    def is_thin(self, f: Function, v: _Values) -> Bit:
         """Whether each unit of work takes all rows, and packs its own columns of b."""
         if self.transpose_b or self.mm.lasting:
             return False
-        few = f.both(f.less(m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, n))
-        return f.both(self._pays(f, m, n, k), few)
+        few = f.both(f.less(v.m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, v.n))
+        thin = f.both(self._pays(f, v), few)
+        return f.both(thin, f.equal(v.age, 0)) if self.keeps else thin
 
-    def _pays(self, f: Function, m: Int, n: Int, k: Int) -> Bit:
-        """Whether a b that is not transposed is worth packing."""
-        return f.both(f.less(PACK_ROWS - 1, m), f.less(PACK_BYTES - 1, f.product(n, k, self.tiles.dtype.size)))
+    def _pays(self, f: Function, v: _Values) -> Bit:
+        """Whether a b that is not transposed is worth packing for one call."""
+        return f.both(f.less(PACK_ROWS - 1, v.m), f.less(PACK_BYTES - 1, f.product(v.n, v.k, self.tiles.dtype.size)))
 
 
 def _known(size: Size) -> Int:
@@ -197,6 +235,8 @@ class _Values:
     """How many matrices b is."""
     outer: Mapping[int, tuple[Int, ...]]
     """The batch dimensions of operands a and b."""
+    age: Int = 0
+    """How many earlier calls have found b as it is; 0 where it is not known to stay."""
 
 
 class _Kernels:
@@ -219,7 +259,7 @@ class _Kernels:
         f = Function(f"define void @{self.name}(i64 %lo, i64 %hi, ptr %bufs, ptr %sizes)")
         v = self._sizes(f)
         a, b, c = (self._buffer(f, index) for index in (self.p.a, self.p.b, 2))
-        packs, thin, dots = self.p.packs(f, v.m, v.n, v.k), self.p.is_thin(f, v.m, v.n, v.k), self.p.dots(f, v.m)
+        packs, thin, dots = self.p.packs(f, v), self.p.is_thin(f, v), self.p.dots(f, v.m)
         panels = self._buffer(f, len(self.p.mm.buffers)) if packs is not False else ""
         tiles, strips, row_blocks, column_blocks = self._grid(f, v)
         blocks = f.mul(row_blocks, column_blocks)
@@ -319,14 +359,14 @@ class _Kernels:
         f = Function(self._about("pack_units"))
         v = self._sizes(f)
         count = f.product(v.matrices, f.ceildiv(v.n, self.t.columns), f.ceildiv(v.k, PACK_CHUNK))
-        f.line(f"ret i64 {f.select(self.p.packs(f, v.m, v.n, v.k), count, 0)}")
+        f.line(f"ret i64 {f.select(self.p.packs_now(f, v), count, 0)}")
         return f.text()
 
     def pack_work(self) -> str:
         f = Function(self._about("pack_work"))
         v = self._sizes(f)
         count = f.product(v.matrices, v.n, v.k)
-        f.line(f"ret i64 {f.select(self.p.packs(f, v.m, v.n, v.k), count, 0)}")
+        f.line(f"ret i64 {f.select(self.p.packs_now(f, v), count, 0)}")
         return f.text()
 
     # -- what they share
@@ -348,7 +388,8 @@ class _Kernels:
 
         outer = {operand: tuple(map(value, p.outer(operand))) for operand in (p.a, p.b)}
         matrices = f.product(*outer[p.b])
-        return _Values(tuple(map(value, p.mm.batch)), value(p.m), value(p.n), value(p.k), matrices, outer)
+        age: Int = symbols[AGE] if p.keeps else 0
+        return _Values(tuple(map(value, p.mm.batch)), value(p.m), value(p.n), value(p.k), matrices, outer, age)
 
     def _buffer(self, f: Function, index: int) -> str:
         return f.load("ptr", f.at("%bufs", index, "ptr"), 8)
@@ -369,7 +410,7 @@ class _Kernels:
             f" i64 {strips}, i64 {t.columns}, i64 {most_strips}, i64 {want})"
         )
         rows, columns = (f.let(f"extractvalue {{i64, i64}} {blocks}, {q}") for q in range(2))
-        thin = self.p.is_thin(f, v.m, v.n, v.k)
+        thin = self.p.is_thin(f, v)
         thin_columns = f.minimum(strips, f.maximum(want, 1))
         return tiles, strips, f.select(thin, 1, rows), f.select(thin, thin_columns, columns)
 

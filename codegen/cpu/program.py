@@ -84,6 +84,28 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """What lets a program leave out what it has computed before.
+
+    The sum of the watched numbers of changes tells whether anything has changed since the last call that came to its
+    end: numbers of changes only grow.  The first steps run where it has.
+
+    Attributes:
+        steps: how many steps run only then.
+        state: the external buffer that holds two int64: this sum, which is -1 before the first call, and the age.
+        kept: bytes of this and of the external buffers that follow it, which are the same in every call.
+        watched: external buffers with numbers of changes.
+        age: the symbol for how many calls before this one have found the same sum.
+    """
+
+    steps: int
+    state: int
+    kept: tuple[int, ...]
+    watched: tuple[int, ...]
+    age: str
+
+
+@dataclass(frozen=True)
 class Packed:
     """Panels of an operand that lasts from one run of a program to the next: made before the first, read in each.
 
@@ -109,6 +131,9 @@ class ProgramSpec:
         arena: bytes of memory that steps share, aligned to 64.
         gate: what the later steps depend on.
         scratch: bytes behind the arena that one step or another needs for itself.
+        keep: what the first steps depend on.
+        changed: the external buffers that hold the numbers of changes of those variables that the program changes.
+        counted: the parameters whose numbers of changes are the last external buffers.
         packed: panels that the caller makes ahead; each is one more external.
     """
 
@@ -119,6 +144,9 @@ class ProgramSpec:
     arena: Size
     gate: Gate | None = None
     scratch: tuple[Size, ...] = ()
+    keep: Keep | None = None
+    changed: tuple[int, ...] = ()
+    counted: tuple[int, ...] = ()
     packed: tuple[Packed, ...] = ()
 
 
@@ -186,7 +214,7 @@ def _function(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str = 
             inside = [each for launches in _launches(step.body) for each in launches]
             yield from emit_row_loop(kernel, step.spec, inside, step.batch, spec.sizes)
             whole = Launch(kernel, row_buffers(step.spec), tuple(map(symbol, spec.sizes)), step.source, chunks=1)
-            yield from _function(inner, replace(spec, steps=((whole,),), gate=None), None)
+            yield from _function(inner, replace(spec, steps=((whole,),), gate=None, keep=None, changed=()), None)
         elif isinstance(step, Loop):
             yield from _function(f"{inner}_body", step.body, watch)
             yield from emit_loop(inner, step.spec, f"{inner}_body", step.batch, spec.sizes)
@@ -211,8 +239,12 @@ def _launches(spec: ProgramSpec) -> list[Step]:
 def _segments(spec: ProgramSpec, watch: Watch | None) -> list[tuple[int, int, int]]:
     """What runs in one go: the first step, the number of its first launch, and how many launches there are.
 
-    A loop and a choice stand alone, as no launches; so does each step that is watched.  Nothing runs across the gate.
+    A loop and a choice stand alone, as no launches; so does each step that is watched.  Nothing runs across the gate,
+    or beyond what may be left out.
     """
+    bounds = {spec.gate.steps} if spec.gate is not None else set()
+    if spec.keep is not None:
+        bounds.add(spec.keep.steps)
     found: list[tuple[int, int, int]] = []
     number = 0
     for i, step in enumerate(spec.steps):
@@ -221,8 +253,7 @@ def _segments(spec: ProgramSpec, watch: Watch | None) -> list[tuple[int, int, in
             continue
         if not step:
             continue
-        starts = watch or not found or not found[-1][2] or spec.gate is not None and i == spec.gate.steps
-        if starts:
+        if watch or not found or not found[-1][2] or i in bounds:
             found.append((i, number, 0))
         first, launch_number, count = found[-1]
         found[-1] = first, launch_number, count + len(step)
@@ -326,7 +357,10 @@ def _run(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str) -> Ite
     yield f"  %values = alloca [{len(values)} x i64], align 8"
 
     lines: list[str] = []
-    arithmetic = SizeArithmetic(lines.append, load_sizes(spec.sizes, lines))
+    symbols = load_sizes(spec.sizes, lines)
+    if spec.keep is not None:
+        symbols[spec.keep.age] = _age(spec.keep, lines)
+    arithmetic = SizeArithmetic(lines.append, symbols)
     for size, index in values.items():
         value = arithmetic.value(size)
         lines.append(f"  %value{index} = getelementptr i64, ptr %values, i64 {index}")
@@ -342,7 +376,14 @@ def _run(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str) -> Ite
 def _steps(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
     """Calls of the segments, in order."""
     waiting = spec.gate
+    seldom = spec.keep.steps if spec.keep is not None else 0
+    if seldom:
+        yield "  br i1 %kept.same, label %kept.used, label %kept.made"
+        yield "kept.made:"
     for i, (step, _, count) in enumerate(_segments(spec, watch)):
+        if seldom and step >= seldom:
+            yield from ("  br label %kept.used", "kept.used:")
+            seldom = 0
         if waiting is not None and step >= waiting.steps:
             yield from _gate(waiting)
             waiting = None
@@ -351,16 +392,55 @@ def _steps(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
         else:
             call = f"  call void @{name}_step{step}(ptr %externals, ptr %sizes, ptr %arena)"
         yield from watch.around(spec, spec.steps[step], [call]) if watch else [call]
+    yield from _settle(spec)
     if spec.gate is not None:
         yield "  br label %closed"
         yield "closed:"
 
 
+def _external(index: int, name: str) -> Iterator[str]:
+    """Reads the address of an external buffer into %name."""
+    yield f"  %{name}.place = getelementptr ptr, ptr %externals, i64 {index}"
+    yield f"  %{name} = load ptr, ptr %{name}.place, align 8"
+
+
+def _age(keep: Keep, lines: list[str]) -> str:
+    """Computes %kept.sum, whether it is what it was, and the age, whose name is returned."""
+    lines += _external(keep.state, "kept.state")
+    total = "0"
+    for i, external in enumerate(keep.watched):
+        lines += _external(external, f"kept.changes{i}")
+        lines.append(f"  %kept.number{i} = load i64, ptr %kept.changes{i}, align 8")
+        lines.append(f"  %kept.sum{i} = add i64 {total}, %kept.number{i}")
+        total = f"%kept.sum{i}"
+    lines += [
+        f"  %kept.sum = add i64 {total}, 0",
+        "  %kept.before = load i64, ptr %kept.state, align 8",
+        "  %kept.same = icmp eq i64 %kept.sum, %kept.before",
+        "  %kept.age_place = getelementptr i64, ptr %kept.state, i64 1",
+        "  %kept.age_before = load i64, ptr %kept.age_place, align 8",
+        "  %kept.older = add i64 %kept.age_before, 1",
+        "  %kept.age = select i1 %kept.same, i64 %kept.older, i64 0",
+    ]
+    return "%kept.age"
+
+
+def _settle(spec: ProgramSpec) -> Iterator[str]:
+    """Once all has been done: remembers what is kept, and counts the changes of variables."""
+    if spec.keep is not None:
+        yield "  store i64 %kept.sum, ptr %kept.state, align 8"
+        yield "  store i64 %kept.age, ptr %kept.age_place, align 8"
+    for i, external in enumerate(spec.changed):
+        yield from _external(external, f"changed{i}")
+        yield f"  %changed{i}.before = load i64, ptr %changed{i}, align 8"
+        yield f"  %changed{i}.now = add i64 %changed{i}.before, 1"
+        yield f"  store i64 %changed{i}.now, ptr %changed{i}, align 8"
+
+
 def _gate(gate: Gate) -> Iterator[str]:
     """Goes to the end if a buffer holds another value."""
     for external in gate.externals:
-        yield f"  %gate{external}.place = getelementptr ptr, ptr %externals, i64 {external}"
-        yield f"  %gate{external} = load ptr, ptr %gate{external}.place, align 8"
+        yield from _external(external, f"gate{external}")
         yield f"  %gate{external}.found = load i64, ptr %gate{external}, align 8"
         yield f"  %gate{external}.open = icmp eq i64 %gate{external}.found, {gate.value}"
         yield f"  br i1 %gate{external}.open, label %open{external}, label %closed"

@@ -50,7 +50,7 @@ def missing() -> list[str]:
         except ModuleNotFoundError:
             return False
 
-    wanted = {"numba.cuda.extending": "numba-cuda", "cuda.core": "cuda-core", "nvidia.cu13": "cuda-toolkit[nvvm]"}
+    wanted = {"numba_cuda": "numba-cuda", "cuda.core": "cuda-core", "nvidia.cu13": "cuda-toolkit[nvvm]"}
     return [package for name, package in wanted.items() if not is_there(name)]
 
 

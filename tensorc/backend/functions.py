@@ -17,13 +17,15 @@ from tensorc.backend.updates import Update, as_updates, settle, updates_behind, 
 from tensorc.errors import ArgumentError
 from tensorc.ir.graph import Graph, carrying, postorder
 from tensorc.ir.node import Node, watching
+from tensorc.runtime.devices import chosen
+from tensorc.runtime.devices import device as device
 
 if TYPE_CHECKING:
     from tensorc.runtime.profile import Profile
 
 Array = np.ndarray[Any, Any]
 
-OPTIONS = ("name", "passes")
+OPTIONS = ("name", "passes", "device")
 
 
 class Function:
@@ -126,13 +128,15 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
         name: what dumps call it.
         passes: what joins the compiler's passes: a rewrite, a graph pass, the name of one that is registered or
             installed, or a list of such; or a whole Pipeline in place of the default one.
+        device: what it runs on, `cpu` or `cuda`; by default what `tensorc.device` or TENSORC_DEVICE ask for.
 
-    Raises: ArgumentError for an unknown keyword or pass, a placeholder that is missing among the inputs, or two
-        different plain updates of one variable.
+    Raises: DeviceError for a device that nothing runs on; ArgumentError for an unknown keyword, device or pass, a
+        placeholder that is missing among the inputs, or two different plain updates of one variable.
     """
     unknown = sorted(kwargs.keys() - set(OPTIONS))
     if unknown:
         raise ArgumentError(f"unknown keyword {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+    chosen(kwargs.get("device"), "K.function")
     return Function(inputs, outputs, updates or (), kwargs.get("name") or "function", kwargs.get("passes"))
 
 

@@ -22,6 +22,7 @@ from tensorc.backend.convert import (
 from tensorc.backend.provenance import public
 from tensorc.backend.tensor import Tensor
 from tensorc.custom import fingerprint, lenient
+from tensorc.custom.definition import definition
 from tensorc.custom.gradient import Gradient, by_graph, by_slopes, checked, times
 from tensorc.errors import ArgumentError, TensorcError
 from tensorc.ir.node import OPS, Node, NoGradient, Op
@@ -97,6 +98,7 @@ class _Elementwise:
         if inner is None:
             raise ArgumentError(f"custom.elementwise: takes a Python function, not {function!r}")
         self.function = inner
+        self.defined: Any = inner
         self.name = free_name(name or inner.__name__, "custom.elementwise")
         self.signature = inspect.signature(inner)
         self.params = _parameters(self.signature, self.name)
@@ -138,6 +140,7 @@ class _Elementwise:
             self.name, doc=inspect.getdoc(self.function) or "A function of the user's.", infer=self.infer,
             params=self.params, attrs=(), reference=self.reference, gradient=self._gradient(), scalar=scalar,
             samples=self.samples or default_samples(len(self.params)), digest=self.digest,
+            definition=lambda: definition(self.name, self.defined, "custom.elementwise" * (self.gradient is None)),
         )
 
     def _gradient(self) -> Any:
@@ -147,10 +150,15 @@ class _Elementwise:
             return lambda node, g: self.derived(node, g)
         if isinstance(self.gradient, tuple):
             several = len(self.params) > 1
-            slopes = [s and _Elementwise(s, None, None, f"{self.name}_gradient{i if several else ''}", ()).op()
-                      for i, s in enumerate(self.gradient)]
-            return by_slopes(slopes)
+            names = [f"{self.name}_gradient{i if several else ''}" for i in range(len(self.params))]
+            return by_slopes([s and self.slope(s, name) for s, name in zip(self.gradient, names, strict=True)])
         return by_graph(self.gradient, len(self.params), self.name)
+
+    def slope(self, function: Scalar, name: str) -> Op:
+        """A derivative that is given as a scalar function; whoever defines this operation again defines that too."""
+        slope = _Elementwise(function, None, None, name, ())
+        slope.defined = self.defined
+        return slope.op()
 
     # -- types
 

@@ -14,6 +14,7 @@ from tensorc.backend.convert import as_node
 from tensorc.backend.handle import Handle
 from tensorc.backend.provenance import public
 from tensorc.backend.tensor import Tensor
+from tensorc.custom.definition import definition
 from tensorc.custom.elementwise import Operation, free_name, operands
 from tensorc.custom.gradient import by_graph
 from tensorc.errors import ArgumentError
@@ -30,7 +31,7 @@ EFFECTS = frozenset(("print", "gather", "scatter_add", "check"))
 """What a run reports of by itself, and therefore has to see."""
 
 
-def op(definition: Any = None, /, *, infer: Function | None = None, reference: Function | None = None,
+def op(defined: Any = None, /, *, infer: Function | None = None, reference: Function | None = None,
        gradient: Function | NoGradient | None = None, samples: Sequence[Any] = (), name: str | None = None) -> Any:
     """An operation of one's own, said in one place.
 
@@ -71,18 +72,18 @@ def op(definition: Any = None, /, *, infer: Function | None = None, reference: F
     """
     given = {"infer": infer, "reference": reference, "gradient": gradient, "samples": samples, "name": name}
 
-    def made(definition: Any) -> Operation:
+    def made(defined: Any) -> Operation:
         parts = {k: v for k, v in given.items() if v is not None and v != ()}
-        if isinstance(definition, type):
-            parts |= {k: _plain(v) for k, v in vars(definition).items() if not k.startswith("__")}
-        elif callable(definition):
-            parts["graph"] = definition
+        if isinstance(defined, type):
+            parts |= {k: _plain(v) for k, v in vars(defined).items() if not k.startswith("__")}
+        elif callable(defined):
+            parts["graph"] = defined
         else:
-            raise ArgumentError(f"custom.op: takes a function or a class, not {definition!r}")
-        title = free_name(str(parts.pop("name", definition.__name__)), "custom.op")
-        return _Operation(title, inspect.getdoc(definition), definition.__module__, parts).operation()
+            raise ArgumentError(f"custom.op: takes a function or a class, not {defined!r}")
+        title = free_name(str(parts.pop("name", defined.__name__)), "custom.op")
+        return _Operation(title, defined, parts).operation()
 
-    return made if definition is None else made(definition)
+    return made if defined is None else made(defined)
 
 
 def _plain(member: Any) -> Any:
@@ -92,8 +93,9 @@ def _plain(member: Any) -> Any:
 class _Operation:
     """A definition on its way to an operation."""
 
-    def __init__(self, name: str, doc: str | None, module: str, parts: Mapping[str, Any]) -> None:
-        self.name, self.doc, self.module = name, doc, module
+    def __init__(self, name: str, defined: Any, parts: Mapping[str, Any]) -> None:
+        self.name, self.defined = name, defined
+        self.doc, self.module = inspect.getdoc(defined), defined.__module__
         unknown = sorted(parts.keys() - set(MEMBERS))
         ways = [w for w in ("graph", "kernel") if w in parts]
         if unknown:
@@ -159,6 +161,7 @@ class _Operation:
             params=self.params, attrs=self.attrs, reference=self.given_reference or self.reference, gradient=gradient,
             expand=self.expand if self.graph is not None else None,
             kernel=self.write if self.kernel is not None else None, samples=self.samples, digest=self.digest,
+            definition=lambda: definition(self.name, self.defined, "custom.op" * (self.given_gradient is None)),
         )
 
     # -- what follows from the graph

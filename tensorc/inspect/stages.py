@@ -75,7 +75,7 @@ def print_cuda(found: Found, stage: str) -> None:
     from tensorc.codegen.cuda.assemble import assemble
     from tensorc.codegen.cuda.compile import ptx
 
-    sources = assemble(found.pipeline.run(found.graph, Context())).sources.values()
+    sources = assemble(found.pipeline.run(found.graph, Context("cuda"))).sources.values()
     if stage == "cuda":
         print(f"# {found.graph.name}\n\n" + "\n".join(map(str, sources)))
     else:

@@ -11,17 +11,21 @@ from tensorc.inspect.history import History, Stage
 from tensorc.inspect.paint import Paint
 from tensorc.ir.node import Node
 from tensorc.ir.text import comment
-from tensorc.passes.manager import Pipeline
+from tensorc.passes.manager import Pass, Pipeline, Step
 from tensorc.passes.rewrite import Fired, Missed, Rewrite, whole
 
 SHOWN = 8
 """How many places are told of each kind."""
 
 
+def rules_of(step: Step) -> tuple[Rewrite, ...]:
+    """The rewrites that a pass applies, as far as it tells without being run."""
+    return (*step.applies, *getattr(step.run, "rules", ()))
+
+
 def known_rules(history: History) -> dict[str, Rewrite]:
     """The rewrites of a pipeline by name: those that were there to fire, and those of passes that had nothing to do."""
-    listed = [rule for step in history.pipeline.steps for rule in (*step.applies, *getattr(step.run, "rules", ()))]
-    return {rule.name: rule for rule in listed} | dict(history.rules)
+    return {rule.name: rule for step in history.pipeline.steps for rule in rules_of(step)} | dict(history.rules)
 
 
 def near_misses(history: History, rule: Rewrite) -> list[tuple[Stage, Missed]]:
@@ -51,7 +55,7 @@ def print_why(history: History, name: str, paint: Paint) -> None:
     if history.failure is not None:
         raise history.failure
     rule = rules[name]
-    print(paint("title", f"# {name} in {history.stages[0].graph.name}: {_formula(rule)}"))
+    print(paint("title", f"# {name} in {history.stages[0].graph.name}: {formula(rule)}"))
     fired = [(i, event) for i, stage in enumerate(history.stages) for event in stage.fired if event.rule == name]
     misses = near_misses(history, rule)
     for i, event in fired[:SHOWN]:
@@ -113,8 +117,9 @@ def _where(stage: Stage, node: Node) -> str:
     return f"  # {lines}" if lines else ""
 
 
-def _formula(rule: Rewrite) -> str:
-    doc = inspect.getdoc(type(rule)) or "a rewrite without a docstring"
+def formula(rule: Rewrite | Pass) -> str:
+    """What a rule or a pass does, in the first sentence of its docstring."""
+    doc = inspect.getdoc(type(rule) if isinstance(rule, Rewrite) else rule) or "nothing is said of what it does"
     return " ".join(doc.split("\n\n")[0].split())
 
 
@@ -129,5 +134,5 @@ def _unknown(name: str, pipeline: Pipeline, rules: dict[str, Rewrite]) -> str:
         return f"{name} is a pass, not a rewrite; `--diff --after {name}` shows what it changed"
     folded = {known.casefold(): known for known in rules}
     near = [folded[n] for n in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`tensorc --passes` lists them"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`tensorc --rules` lists them"
     return f"no rewrite is called {name!r}; {hint}"

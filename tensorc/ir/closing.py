@@ -7,7 +7,7 @@ graph, and large constants become parameters, so that equal computations have eq
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.errors import IRError, ShapeError, TensorcError
@@ -85,7 +85,7 @@ def _closed(name: str, inputs: Sequence[Node], outputs: Sequence[Node], updates:
     leaves = list(dict.fromkeys([*fed, *(n for n in postorder(roots) if _is_leaf(n))]))
     origin = dict(zip(fed, inputs, strict=True))
     short = _short_names(leaves)
-    params = _parameters(leaves, short)
+    params = _parameters(leaves, set(fed).difference(roots[len(outputs):len(outputs) + len(updates)]), short)
     moved = carrying(lines)
     for leaf, param in zip(leaves, params, strict=True):
         moved(leaf, param)
@@ -152,15 +152,16 @@ def _short_names(leaves: Iterable[Node]) -> dict[str, Size]:
     return short
 
 
-def _parameters(leaves: Iterable[Node], sizes: Mapping[str, Size]) -> list[Node]:
-    """The parameters of the closed graph, one for each leaf."""
+def _parameters(leaves: Iterable[Node], fed: Collection[Node], sizes: Mapping[str, Size]) -> list[Node]:
+    """The parameters of the closed graph, one for each leaf; those that are fed are inputs, whatever they were."""
     taken: set[str] = {str(s) for s in sizes.values()}
     params = []
     for leaf in leaves:
         constant = leaf.op.name == "constant"
         name = _unique("c" if constant else leaf.name, taken)
         shape = [dims.substitute(s, sizes) if isinstance(s, Dim) else s for s in leaf.shape]
-        params.append(make(OPS["parameter"], name=name, role="data" if constant else leaf.role, uid=0,
+        role = "data" if constant else "input" if leaf in fed else leaf.role
+        params.append(make(OPS["parameter"], name=name, role=role, uid=0,
                            type=leaf.type.with_shape(shape)))
     return params
 

@@ -15,9 +15,12 @@ ROWS = "rows__"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lives: parameter, constant or output number `index`, or `offset` bytes into the program's arena."""
+    """Where a value lives: parameter, constant or output number `index`, or `offset` bytes into the program's arena.
 
-    kind: str                       # "param", "constant", "output" or "arena"
+    A value that is kept from call to call has memory of its own, number `index` among them.
+    """
+
+    kind: str                       # "param", "constant", "output", "kept" or "arena"
     index: int = -1
     offset: Size = 0
 
@@ -35,7 +38,8 @@ class Group:
     operation on the arrays of a sparse matrix), `written` (an operation that writes its own loops, such as a
     recursion over the steps of sequences), `loop` (the results of one `scan`), `choice` (those of one `cond`) or
     `copy`.  `frame` holds the sizes of the loops (sizes of 1 left out) and `reduced` the positions of those that are
-    reductions; `axes` says for each axis of each output which loop it follows (None: size 1).
+    reductions; `axes` says for each axis of each output which loop it follows (None: size 1).  A product that `keeps`
+    has a right operand that stays as it is from call to call, of which it may keep a copy that is laid out for it.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Group:
     reads: tuple[Place, ...] = ()   # of inputs, once buffers are planned
     writes: tuple[Place, ...] = ()  # of outputs
     bodies: tuple[Graph, ...] = ()  # the graphs that a loop or a choice runs, with plans of their own
+    keeps: bool = False
     batch: Size | None = None       # the rows that threads share in a loop, whose body is for ROWS of them
 
     @property
@@ -58,11 +63,28 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Steps in order; the groups of a step do not depend on one another and run side by side."""
+    """Steps in order; the groups of a step do not depend on one another and run side by side.
+
+    The first `once` steps compute what depends on variables alone.  They run in the first call and after one of these
+    has changed; what the others read of their results is `kept`.  `watched` are those variables, and the ones that the
+    right operands of products that keep panels depend on.
+    """
 
     steps: tuple[tuple[Group, ...], ...]
     arena: Size = 0                 # bytes
     constants: tuple[Node, ...] = ()
+    once: int = 0
+    kept: tuple[Node, ...] = ()
+    watched: tuple[Node, ...] = ()
+
+    def is_once(self, group: Group) -> bool:
+        """Whether a group runs only after a variable has changed."""
+        return any(group in step for step in self.steps[:self.once])
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything may be kept from call to call."""
+        return bool(self.kept) or any(g.keeps for g in self.groups)
 
     @property
     def groups(self) -> tuple[Group, ...]:

@@ -68,6 +68,7 @@ class Op:
     commutative: bool = False
     samples: Sequence[Any] = field(default=(), repr=False)
     digest: Callable[[Node], str | None] | None = None   # a user's: all that a node's code depends on, None if unknown
+    definition: Callable[[], str] | None = None          # a user's: Python text that defines it again
 
     @property
     def variadic(self) -> bool:

@@ -100,8 +100,11 @@ def placings(graph: Graph) -> dict[Graph, dict[Node, str]]:
     shown = shown_graphs(graph)
     for name, group, inside in named_groups(graph):
         notes = found.setdefault(shown[id(inside)], {})
+        assert inside.plan is not None
+        when = " once" if inside.plan.is_once(group) else ""
         for node in group.nodes:
-            notes.setdefault(node, []).append(name)
+            keeps = " keeps panels" if group.keeps and node.op.kernel else ""
+            notes.setdefault(node, []).append(f"{name}{when}{keeps}")
         for node, place in zip(group.outputs, group.writes, strict=False):
             notes.setdefault(node, []).append(f"→ {place}")
     return {inside: {node: " ".join(what) for node, what in notes.items()} for inside, notes in found.items()}

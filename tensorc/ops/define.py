@@ -91,6 +91,7 @@ def defop(
     attrs: tuple[str, ...] | None = None,
     samples: Sequence[Any] = (),
     digest: Callable[[Node], str | None] | None = None,
+    definition: Callable[[], str] | None = None,
 ) -> Op:
     """Declares an operation and returns it, callable on nodes.
 
@@ -105,6 +106,7 @@ def defop(
         samples: operands and attributes that the registry tests use, made by `tensorc.ops.sample.sample`.
         digest: of a user's operation: what a node's code depends on besides its text.  It replaces an earlier one of
             its name; nodes of that one stay what they are.
+        definition: of a user's operation: Python text that defines it again.
 
     Raises: IRError for a second operation of that name, or not exactly one way down.
     """
@@ -115,7 +117,7 @@ def defop(
         attrs = tuple(p.name for p in signature if p.kind is p.KEYWORD_ONLY)
     op = Op(name=name, doc=doc, params=params, attrs=attrs, infer=infer, reference=reference, gradient=gradient,
             scalar=scalar, reduce=reduce, index=index, view=view, expand=expand, kernel=kernel, source=source,
-            commutative=commutative, samples=samples, digest=digest)
+            commutative=commutative, samples=samples, digest=digest, definition=definition)
     if name in OPS and (digest is None or OPS[name].digest is None):
         raise IRError(f"op {name} is defined twice")
     _ = op.way
