@@ -235,7 +235,7 @@ def test_bodies_of_loops_can_be_chosen(opened) -> None:
 def test_functions_can_be_chosen_and_the_address_remembers_it(opened) -> None:
     tab = opened("script")
     tab.select_option("#function", label="loop")
-    tab.wait_for_function("program.name === 'loop'")
+    tab.wait_for_selector("#where:text-is('model.py:10')")
     tab.reload()
     tab.wait_for_selector("body[data-ready]")
     assert tab.evaluate("program.name") == "loop"

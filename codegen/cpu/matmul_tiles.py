@@ -190,7 +190,7 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
         line = [read(f.at(b, q * lanes, t.scalar), q) for q in range(vectors)]
         if name == "main":
-            _prefetch(f, f.at(b, ahead, t.scalar), vectors * lanes * align)
+            prefetch(f, f.at(b, ahead, t.scalar), vectors * lanes * align)
         for i in range(rows):
             factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
             for q in range(vectors):
@@ -212,7 +212,7 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     return f.text()
 
 
-def _prefetch(f: Function, pointer: str, size: int) -> None:
+def prefetch(f: Function, pointer: str, size: int) -> None:
     """Fetches the cache lines of `size` bytes."""
     for byte in range(0, size, CACHE_LINE):
         f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 3, i32 1)")

@@ -12,10 +12,12 @@ from tensorc.codegen.cpu.function import Function, Int
 from tensorc.codegen.cpu.matmul_tiles import (
     BLOCK_ARGUMENTS,
     K_CHUNK,
+    ROWS_AHEAD,
     Tiles,
     call,
     first_lanes,
     masked_load,
+    prefetch,
 )
 from tensorc.codegen.cpu.squares import transposed_square
 
@@ -83,6 +85,7 @@ def _copy(f: Function, t: Tiles) -> None:
     with f.when(full), f.loop(0, "%k") as k:
         source = f.at("%b", f.mul(k, "%ldb"), t.scalar)
         target = f.at("%panel", f.mul(k, t.columns), t.scalar)
+        prefetch(f, f.at(source, f.mul("%ldb", ROWS_AHEAD), t.scalar), t.columns * t.dtype.size)
         for q in range(vectors):
             row = f.load(ops.T, f.at(source, q * t.lanes, t.scalar), t.dtype.size)
             f.store(ops.T, row, f.at(target, q * t.lanes, t.scalar), t.dtype.size)
