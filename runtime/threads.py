@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from tensorc import settings
 from tensorc.codegen.cpu import launch, pool
 from tensorc.codegen.cpu.compile import Library, load
-from tensorc.codegen.cpu.float_mode import EXPORTS, emit_float_mode
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError
 from tensorc.runtime.images import image
@@ -49,9 +48,9 @@ def default_num_threads() -> int:
 
 
 def symbols() -> Mapping[str, int]:
-    """Addresses of what compiled programs call: tc_run, tc_parallel for kernels that launch themselves, float modes."""
+    """Addresses of what compiled programs call: tc_run, and tc_parallel for kernels that launch by themselves."""
     library = _library()
-    return {name: library.address(name) for name in ("tc_run", "tc_parallel", "tc_threads", *EXPORTS)}
+    return {name: library.address(name) for name in ("tc_run", "tc_parallel", "tc_threads")}
 
 
 def _library() -> Library:
@@ -65,8 +64,8 @@ def _library() -> Library:
 
 def _load() -> Library:
     target = Target.host()
-    code = image("pool", lambda: pool.emit_pool(target) + emit_float_mode(target) + launch.emit_launch())
-    library = load(code, pool.EXPORTS + EXPORTS + launch.EXPORTS, _system_symbols(target))
+    code = image("pool", lambda: pool.emit_pool(target) + launch.emit_launch())
+    library = load(code, pool.EXPORTS + launch.EXPORTS, _system_symbols(target))
 
     _set_threads(library, default_num_threads())
     if hasattr(os, "register_at_fork"):

@@ -44,13 +44,13 @@ PLAN = """
 
 
 def emit_launch() -> str:
-    """The LLVM IR of `tc_run`, to stand in one module with the pool and the float mode."""
+    """The LLVM IR of `tc_run`, to stand in one module with the pool."""
     return PLAN + TYPES + RUN + STEP + CHUNK
 
 
 TYPES = """
 %Part = type { ptr, ptr, ptr, i64, i64 }        ; kernel, buffers, sizes, units, work
-%Job = type { i64, ptr, i64, i64, i64 }         ; count of parts, parts, chunks, work, float mode
+%Job = type { i64, ptr, i64, i64 }              ; count of parts, parts, chunks, work
 """
 
 RUN = """
@@ -274,9 +274,6 @@ hand_out:
   store ptr %parts, ptr %parts_place, align 8
   store i64 %chunks, ptr %chunks_place, align 8
   store i64 %more_total, ptr %total_place, align 8
-  %mode_place = getelementptr %Job, ptr %job, i32 0, i32 4
-  %mode = call i64 @float_mode()
-  store i64 %mode, ptr %mode_place, align 8
   call void @tc_parallel(i64 %chunks, ptr @run_chunk, ptr %job)
   br label %end
 
@@ -300,10 +297,6 @@ entry:
   %end_scaled = mul i64 %total, %following
   %start = udiv i64 %start_scaled, %chunks
   %end = udiv i64 %end_scaled, %chunks
-  %mode_place = getelementptr %Job, ptr %job, i32 0, i32 4
-  %mode = load i64, ptr %mode_place, align 8
-  %own_mode = call i64 @float_mode()
-  call void @tc_set_float_mode(i64 %mode)
   br label %next_part
 
 next_part:
@@ -338,7 +331,6 @@ passed:
   br i1 %go_on, label %next_part, label %stop
 
 stop:
-  call void @tc_set_float_mode(i64 %own_mode)
   ret void
 }
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 
 from tensorc.codegen.cpu import launch
 from tensorc.codegen.cpu.compile import Library, compile_text, load
-from tensorc.codegen.cpu.float_mode import DECLARATIONS
 from tensorc.codegen.cpu.loops import Batch, ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
 from tensorc.codegen.cpu.places import Arena, External, Place
 from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
@@ -198,7 +197,7 @@ def emit_program(spec: ProgramSpec, watch: Watch | None = None) -> str:
     return "\n".join([
         launch.PLAN,
         "declare void @tc_run(ptr, ptr, ptr, ptr)",
-        DECLARATIONS,
+        "",
         *_function("run", spec, watch, ""),
         *_arena_bytes(spec),
         *(watch.definitions() if watch else ()),
@@ -368,13 +367,8 @@ def _run(name: str, spec: ProgramSpec, watch: Watch | None, linkage: str) -> Ite
         lines.append(f"  store i64 {value}, ptr %value{index}, align 8")
 
     yield from lines
-    flushes = not linkage and any(isinstance(step, Loop) for step in spec.steps)
-    if flushes:
-        yield "  %mode = call i64 @tc_flush_denormals()"
     inside = _steps(name, spec, watch)
     yield from watch.around(spec, None, inside) if watch else inside
-    if flushes:
-        yield "  call void @tc_set_float_mode(i64 %mode)"
     yield "  ret void"
     yield "}"
 
