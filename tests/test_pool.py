@@ -11,7 +11,6 @@ import pytest
 
 from tensorc.codegen.cpu import pool
 from tensorc.codegen.cpu.compile import Library, compile_text, load
-from tensorc.codegen.cpu.float_mode import emit_float_mode
 from tensorc.codegen.cpu.launch import emit_launch
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError
@@ -378,4 +377,4 @@ def test_other_systems_get_code_too(triple: str, can_thread: bool) -> None:
     target = Target.of(triple, "", "")
 
     assert pool.can_thread(target) == can_thread
-    assert compile_text(pool.emit_pool(target) + emit_float_mode(target) + emit_launch(), target).image
+    assert compile_text(pool.emit_pool(target) + emit_launch(), target).image
