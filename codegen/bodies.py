@@ -117,7 +117,7 @@ class _Loop:
         return Within(place, dims.product(inner.shape[1:]) * inner.dtype.size)
 
     def more(self, node: Node) -> Part:
-        return self.part(self.places.more(_bytes(node)), node)
+        return self.part(self.places.more(node.type.bytes), node)
 
     def spec(self) -> LoopSpec:
         """How the loop runs its body."""
@@ -131,17 +131,17 @@ class _Loop:
         begins: list[Begin] = []
         for i, state in self.ahead.items():
             new = outputs[state]
-            kept = Row(results[i], _bytes(new))
+            kept = Row(results[i], new.type.bytes)
             left[new] = Ahead(kept, results.get(state) or self.more(new))
-            begins.append(Begin(kept, operands[rows + state], _bytes(self.inner[new])))
+            begins.append(Begin(kept, operands[rows + state], self.inner[new].type.bytes))
         for i, out in enumerate(outputs[states:], states):
             if i in self.ahead:
                 continue
             if i in results and out in left:
                 first = next(k for k in results if k >= states and outputs[k] is out)
-                copies.append(Copy(results[i], results[first], _bytes(out) * node.length))
+                copies.append(Copy(results[i], results[first], out.type.bytes * node.length))
             elif i in results:
-                left[out] = Row(results[i], _bytes(out))
+                left[out] = Row(results[i], out.type.bytes)
         for i, out in enumerate(outputs[:states]):
             if out not in left:
                 left[out] = Turns(results.get(i) or self.more(out), self.more(out))
@@ -156,8 +156,8 @@ class _Loop:
             found = Before(initial, where)
             before.append(found)
             if i in results:
-                copies.append(Copy(results[i], found, _bytes(self.inner[new])))
-        slots: list[Slot] = [Row(place, _bytes(p)) for place, p in zip(operands[:rows], params, strict=False)]
+                copies.append(Copy(results[i], found, self.inner[new].type.bytes))
+        slots: list[Slot] = [Row(place, p.type.bytes) for place, p in zip(operands[:rows], params, strict=False)]
         slots += before
         slots += map(Fixed, [*operands[rows + states:], *_constants(self.body, places)])
         slots += [left[out] for out in self.computed]
@@ -183,7 +183,7 @@ def _constants(body: Graph, places: Places) -> list[Memory]:
 def _outputs(whole: Graph, body: Graph, results: Mapping[int, Memory], places: Places) -> list[Memory]:
     """Where a branch puts each of its outputs: the first result that is that output."""
     wanted = {whole.outputs[i]: place for i, place in sorted(results.items(), reverse=True)}
-    return [wanted.get(out) or places.more(_bytes(out)) for out in body.outputs]
+    return [wanted.get(out) or places.more(out.type.bytes) for out in body.outputs]
 
 
 def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
@@ -192,7 +192,7 @@ def _repeated(whole: Graph, results: Mapping[int, Memory]) -> Iterator[Copy]:
     for i, place in sorted(results.items()):
         out = whole.outputs[i]
         if out in first:
-            yield Copy(place, first[out], _bytes(out))
+            yield Copy(place, first[out], out.type.bytes)
         first.setdefault(out, place)
 
 
@@ -205,8 +205,3 @@ def memory_of_program(program: ProgramSpec) -> Size:
     for scratch in program.scratch:
         total = total + scratch if len(program.scratch) > MANY else dims.maximum(total, scratch)
     return program.arena + total
-
-
-def _bytes(node: Node) -> Size:
-    """Bytes of a value, without any at its end."""
-    return node.type.count * node.dtype.size

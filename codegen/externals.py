@@ -37,7 +37,7 @@ class Externals:
         self._watched = plan.watched
         self._updated = tuple(variable for variable, _ in graph.updates)
         self.constants = {c: External(constants + i) for i, c in enumerate(plan.constants)}
-        self.kept: list[Size] = [STATE, *(n.type.count * n.dtype.size for n in plan.kept)] if plan.keeps else []
+        self.kept: list[Size] = [STATE, *(n.type.bytes for n in plan.kept)] if plan.keeps else []
 
     def of(self, place: Place) -> External:
         """A place of the plan that is not in the arena."""

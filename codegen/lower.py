@@ -340,8 +340,7 @@ class _Lowering:
             if len(group.outputs) > len(own):    # the epilogue reads it
                 self.buffers[name] = replace(self.buffers[name], role="inout")
             return name
-        size = product.type.count * product.dtype.size
-        return self.buffer("product", product, Scratch("product", size), "scratch")
+        return self.buffer("product", product, Scratch("product", product.type.bytes), "scratch")
 
     # -- values
 

@@ -241,8 +241,7 @@ def _in_memory(graph: Graph, groups: Iterable[Group], bodies: Mapping[Group, tup
 
 def aligned_bytes(node: Node) -> Size:
     """Bytes of a node's value, up to whole cache lines; one at least, so that no two values have the same place."""
-    size = node.type.count * node.dtype.size
-    return dims.ceildiv(size, ALIGN) * ALIGN or ALIGN
+    return dims.ceildiv(node.type.bytes, ALIGN) * ALIGN or ALIGN
 
 
 def _plain_axes(node: Node) -> tuple[int | None, ...]:

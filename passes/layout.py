@@ -325,8 +325,8 @@ def _reason(node: Node, using: Mapping[Node, list[Node]], graph: Graph) -> str:
 
 
 def _bytes(node: Node) -> int:
-    count = node.type.count
-    return node.dtype.size * dims.evaluate(count, dict.fromkeys(dims.symbols(count), TYPICAL))
+    size = node.type.bytes
+    return dims.evaluate(size, dict.fromkeys(dims.symbols(size), TYPICAL))
 
 
 def _swaps_last(perm: Sequence[int]) -> bool:

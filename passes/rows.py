@@ -120,7 +120,7 @@ def _resized(param: Node) -> Node:
 
 def _bytes(nodes: Collection[Node]) -> int:
     """Bytes of some values; those whose size is not known count as more than there is room for."""
-    sizes = [n.type.count * n.dtype.size for n in nodes]
+    sizes = [n.type.bytes for n in nodes]
     return sum(s if isinstance(s, int) else SHARED_BYTES + 1 for s in sizes)
 
 

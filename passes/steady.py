@@ -83,6 +83,6 @@ def variables_of(nodes: Collection[Node]) -> list[Node]:
 
 
 def _bytes(node: Node) -> int:
-    count = node.type.count
-    assert isinstance(count, int)
-    return count * node.dtype.size
+    size = node.type.bytes
+    assert isinstance(size, int)
+    return size

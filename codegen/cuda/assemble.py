@@ -92,7 +92,7 @@ class _ForCuda(Assembler):
 
 def _is_aligned(node: Node) -> bool:
     """Whether a node's values, one behind the other, all begin at multiples of 16 bytes."""
-    size = node.type.count * node.dtype.size
+    size = node.type.bytes
     return isinstance(size, int) and size % VECTOR == 0
 
 

@@ -89,6 +89,11 @@ class TensorType:
         """How many elements."""
         return dims.product(self.shape)
 
+    @property
+    def bytes(self) -> Size:
+        """How many bytes its elements take, one behind the other."""
+        return self.count * self.dtype.size
+
     def with_shape(self, shape: Sequence[Size]) -> TensorType:
         return TensorType(self.dtype, tuple(shape))
 
