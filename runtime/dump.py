@@ -24,12 +24,11 @@ import numpy as np
 from tensorc.codegen.assemble import assemble
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.target import Target
-from tensorc.ir.graph import Graph, Location
+from tensorc.ir.graph import Graph, Location, all_nodes
 from tensorc.ir.text import dump
 from tensorc.passes.context import Context
 from tensorc.passes.manager import Pipeline
 from tensorc.passes.pipeline import default
-from tensorc.runtime.identity import all_nodes
 from tensorc.runtime.program import size_symbols
 
 SIZE = 8

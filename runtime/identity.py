@@ -15,7 +15,7 @@ import numpy as np
 import tensorc
 from tensorc import ops
 from tensorc.codegen.cpu.target import Target
-from tensorc.ir.graph import Graph, nested
+from tensorc.ir.graph import Graph, all_nodes
 from tensorc.ir.node import Node
 from tensorc.runtime import IMPORTED
 
@@ -45,14 +45,6 @@ def of_program(graph: Graph, text: str, pipeline: Pipeline | None) -> str | None
 def of_scalar(digest: str, kinds: str) -> str | None:
     """The key of a user's scalar function on arguments of these kinds."""
     return _key("scalar", digest, kinds)
-
-
-def all_nodes(graph: Graph) -> Iterator[Node]:
-    """The nodes of a graph and of the graphs that they run."""
-    for node in graph.nodes:
-        yield node
-        for inner in nested(node):
-            yield from all_nodes(inner)
 
 
 def digest_of(node: Node) -> str | None:

@@ -22,7 +22,7 @@ from tensorc.codegen.cpu.program import load_image
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.graph import Graph, replace_nodes
+from tensorc.ir.graph import Graph, all_nodes, replace_nodes
 from tensorc.ir.node import OPS, make
 from tensorc.ir.text import dump
 from tensorc.runtime import identity, store, threads
@@ -178,7 +178,7 @@ def canonical(graph: Graph) -> str:
     renamed = replace(graph, name="g", params=tuple(params.values()),
                       updates=tuple((params[v], new) for v, new in graph.updates)).with_roots(roots)
     users = dict.fromkeys((n.op.name, identity.digest_of(n) or str(id(n.op)))
-                          for n in identity.all_nodes(renamed) if n.op.digest is not None)
+                          for n in all_nodes(renamed) if n.op.digest is not None)
     return dump(renamed, lines=False) + "".join(f"# {name} {digest}\n" for name, digest in users)
 
 

@@ -13,7 +13,7 @@ from tensorc import settings
 from tensorc.errors import ArgumentError
 from tensorc.ir import dims
 from tensorc.ir.closing import Closed
-from tensorc.ir.graph import Graph, nested
+from tensorc.ir.graph import Graph, all_nodes
 from tensorc.ir.node import Node
 from tensorc.ops.interpret import bind
 from tensorc.passes.choice import chosen
@@ -126,7 +126,7 @@ def _made_up(param: Node, sizes: Mapping[str, int]) -> Array:
 
 
 def _is_sparse(graph: Graph) -> bool:
-    return any(n.op.name.startswith("csr_") or any(map(_is_sparse, nested(n))) for n in graph.nodes)
+    return any(n.op.name.startswith("csr_") for n in all_nodes(graph))
 
 
 def _kept(param: Node, array: Array) -> Kept:

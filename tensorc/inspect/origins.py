@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from tensorc.ir.graph import Graph, nested
+from tensorc.ir.graph import Graph, all_nodes, nested
 from tensorc.ir.node import Node
 from tensorc.passes.context import Event
 from tensorc.passes.rewrite import Fired, Missed, Rebuilt
@@ -40,12 +40,6 @@ class Went:
 
     target: Node | None
     rules: tuple[str, ...] = ()
-
-
-def all_nodes(graph: Graph) -> list[Node]:
-    """Parameters and nodes, and those of the graphs that operations run, operands first."""
-    inner = [n for node in graph.nodes for body in nested(node) for n in all_nodes(body)]
-    return list(dict.fromkeys((*inner, *graph.params, *graph.nodes)))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,12 @@ def nested(node: Node) -> list[Graph]:
     return [value for value in node.attrs.values() if isinstance(value, Graph)]
 
 
+def all_nodes(graph: Graph) -> list[Node]:
+    """Parameters and nodes, and those of the graphs that operations run, operands first."""
+    inner = [n for node in graph.nodes for body in nested(node) for n in all_nodes(body)]
+    return list(dict.fromkeys((*inner, *graph.params, *graph.nodes)))
+
+
 def carrying(lines: dict[Node, tuple[Location, ...]]) -> Callable[[Node, Node], None]:
     """What hands on the user's lines to nodes as they are rebuilt, in `watching`."""
     def rebuilt(old: Node, new: Node) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tensorc.inspect.history import INPUT, Block, History, Stage
-from tensorc.inspect.origins import all_nodes
-from tensorc.ir.graph import Graph, Location, nested
+from tensorc.ir.graph import Graph, Location, all_nodes, nested
 from tensorc.ir.node import Node
 from tensorc.ir.text import application, inline, operand
 from tensorc.passes.manager import Rewriting
