@@ -174,13 +174,6 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     align = t.dtype.size
     mask = first_lanes(f, lanes, f.sub("%columns", (vectors - 1) * lanes)) if edge and lanes > 1 else None
 
-    def masked(q: int) -> str | None:
-        return mask if q == vectors - 1 else None
-
-    def read(pointer: str, q: int) -> str:
-        lanes_read = masked(q)
-        return masked_load(f, ops, pointer, lanes_read) if lanes_read else f.load(ops.T, pointer, align)
-
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
     a_cell, b_cell = f.cell("ptr", "%a"), f.cell("ptr", "%b")
     ahead = f.mul("%ldb", ROWS_AHEAD)
@@ -188,7 +181,7 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
-        line = [read(f.at(b, q * lanes, t.scalar), q) for q in range(vectors)]
+        line = [_read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
         if name == "main":
             prefetch(f, f.at(b, ahead, t.scalar), vectors * lanes * align)
         for i in range(rows):
@@ -201,15 +194,30 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     for i in range(rows):
         with f.when(f.less(i, "%rows") if low else True):
             row = f.at("%c", f.mul("%ldc", i), t.scalar)
-            places = [f.at(row, q * lanes, t.scalar) for q in range(vectors)]
-            with f.when("%more"):
-                for q, place in enumerate(places):
-                    f.store(ops.T, ops.plus(read(place, q), f.load(ops.T, sums[i][q])), sums[i][q])
-            for q, place in enumerate(places):
-                _write(f, ops, f.load(ops.T, sums[i][q]), place, masked(q))
+            _hand_over(f, t, ops, sums[i], row, mask)
 
     f.line("ret void")
     return f.text()
+
+
+def _hand_over(f: Function, t: Tiles, ops: Instructions, sums: Sequence[str], row: str, mask: str | None) -> None:
+    """Writes sums, or adds them if %more, to vectors that stand side by side, of the last one the lanes of `mask`."""
+    vectors = _side_by_side(f, t, ops, row, len(sums), mask)
+    with f.when("%more"):
+        for (place, part), total in zip(vectors, sums, strict=True):
+            f.store(ops.T, ops.plus(_read(f, ops, place, part), f.load(ops.T, total)), total)
+    for (place, part), total in zip(vectors, sums, strict=True):
+        _write(f, ops, f.load(ops.T, total), place, part)
+
+
+def _side_by_side(f: Function, t: Tiles, ops: Instructions, start: str, count: int,
+                  mask: str | None) -> list[tuple[str, str | None]]:
+    """The places of so many vectors, each with the mask of what there is of it: `mask` for the last one."""
+    return [(f.at(start, q * ops.n, t.scalar), mask if q == count - 1 else None) for q in range(count)]
+
+
+def _read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
+    return masked_load(f, ops, place, mask) if mask else f.load(ops.T, place, ops.dtype.size)
 
 
 def prefetch(f: Function, pointer: str, size: int) -> None:
@@ -299,12 +307,7 @@ def _single(t: Tiles) -> str:
                 part = f.load(ops.T, f.at(start, q * t.lanes, t.scalar), align)
                 f.store(ops.T, ops.muladd(factor, part, f.load(ops.T, total)), total)
     for p, line in enumerate(sums):
-        places = [f.at("%c", p * t.columns + q * t.lanes, t.scalar) for q in range(t.vectors)]
-        with f.when("%more"):
-            for place, total in zip(places, line, strict=True):
-                f.store(ops.T, ops.plus(f.load(ops.T, place, align), f.load(ops.T, total)), total)
-        for place, total in zip(places, line, strict=True):
-            f.store(ops.T, f.load(ops.T, total), place, align)
+        _hand_over(f, t, ops, line, f.at("%c", p * t.columns, t.scalar), None)
     f.line("ret void")
     return f.text()
 
