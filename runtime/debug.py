@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tensorc import settings
 from tensorc.ir.graph import Graph
-from tensorc.ir.text import dump
+from tensorc.ir.text import dump, several
 
 if TYPE_CHECKING:
     from tensorc.passes.context import Context
@@ -41,7 +41,7 @@ def tell_program(program: Program, how: str) -> None:
     spent = ", ".join(f"{stage} {1e3 * seconds:.1f}" for stage, seconds in times.items())
     kept = "" if "compile" not in times else "; kept in the store" if program.is_kept else "; not kept in the store"
     tell(f"{program.graph.name}: {how} in {1e3 * sum(times.values()):.1f} ms ({spent}): "
-         f"{_count(len(program.graph.nodes), 'node')}, {_count(program.kernels, 'kernel')}{kept}")
+         f"{several(len(program.graph.nodes), 'node')}, {several(program.kernels, 'kernel')}{kept}")
     if level >= 2:
         planned = program.planned
         tell("\n".join(INDENT + line for line in program.passes_told))
@@ -58,10 +58,6 @@ def tell_shared(graph: Graph, program: Program) -> None:
     if settings.debug():
         other = program.graph.name
         tell(f"{graph.name}: shares the program of {'another ' if other == graph.name else ''}{other}")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 class PassLog:

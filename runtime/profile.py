@@ -18,7 +18,7 @@ from tensorc.codegen.cost import cost
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import ROWS, named_groups
-from tensorc.ir.text import inline, labels, shown_graphs
+from tensorc.ir.text import inline, labels, several, shown_graphs
 from tensorc.ir.types import f32, f64
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime import threads
@@ -197,8 +197,8 @@ def _sizes(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Mapping[str, int
 def _text(profile: Profile) -> Iterator[str]:
     """The profile as a table."""
     best, sizes = profile.limits, ", ".join(f"{name} = {n}" for name, n in profile.sizes.items())
-    facts = [f"a call takes {_time(profile.seconds)}", _count(len(profile.rows), "kernel"), *([sizes] if sizes else []),
-             _count(profile.threads, "thread"), f"median of {profile.runs} runs"]
+    facts = [f"a call takes {_time(profile.seconds)}", several(len(profile.rows), "kernel"),
+             *([sizes] if sizes else []), several(profile.threads, "thread"), f"median of {profile.runs} runs"]
     yield f"{profile.name}: {', '.join(facts)}"
     yield (f"limits: memory {best.memory / 1e9:.0f} GB/s, cache {best.cache / 1e9:.0f} GB/s, "
            f"float32 {best.flops[0] / 1e9:.0f} GFLOP/s, float64 {best.flops[1] / 1e9:.0f} GFLOP/s")
@@ -214,10 +214,6 @@ def _text(profile: Profile) -> Iterator[str]:
                f"{row.kernel:<{width}}  {what}{where}")
     between = profile.watched - sum(row.seconds for row in profile.rows)
     yield f"        {_time(max(between, 0.0)):>10} between kernels"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

@@ -151,6 +151,11 @@ def attribute(value: Any) -> str:
     raise TypeError(f"no text for an attribute {value!r}")
 
 
+def several(n: int, what: str) -> str:
+    """`1 kernel`, `2 kernels`."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
 def number(value: Any) -> str:
     """A scalar in the fewest digits that read back to it."""
     if value.dtype.kind == "b":
