@@ -6,7 +6,7 @@ from collections.abc import Container, Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.assemble import Assembler, Panels, sizes_of
+from tensorc.codegen.assemble import Assembler, KernelList, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
 from tensorc.codegen.cuda.products import contraction, loops_of
@@ -46,6 +46,11 @@ class CudaAssembly:
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     sources: Mapping[str, Source]
+
+    @property
+    def loops(self) -> KernelList:
+        """The kernels of the loop IR, in the order they run."""
+        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.sources.values()))
