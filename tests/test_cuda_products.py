@@ -51,8 +51,9 @@ def arrays_of(work: ir.Matmul | ir.Conv, sizes: dict[str, int]) -> dict[str, Any
 
 
 def ran(work: ir.Matmul | ir.Conv, sizes: dict[str, int], arrays: dict[str, Any], wide: bool = False) -> Any:
-    source = emit_product(work, wide)
+    source = emit_product(work)
     assert source is not None
+    source = replace(source, wide=wide)
     own = {name: on_gpu(a) for name, a in arrays.items()}
     run(source, [own[b.name] for b in work.buffers], sizes)
     return own[work.buffers[2].name]

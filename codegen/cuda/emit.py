@@ -13,25 +13,23 @@ from tensorc.codegen.loopverify import verify
 from tensorc.errors import InternalError
 
 
-def emit(k: ir.Kernel | ir.Matmul | ir.Conv, how: Schedule | None = None, wide: bool = False,
-         aligned: bool = True) -> Source:
+def emit(k: ir.Kernel | ir.Matmul | ir.Conv, how: Schedule | None = None, aligned: bool = True) -> Source:
     """The text of a kernel.
 
     Args:
         how: its schedule; None for the one that `schedule` finds.
-        wide: whether indices have 64 bits, for buffers of 2^31 elements and more.
         aligned: whether every buffer begins at a multiple of 16 bytes; rows of a loop may not.
     """
     if not isinstance(k, ir.Kernel):
-        source = emit_product(k, wide)
+        source = emit_product(k)
         if source is None:
             raise InternalError(f"{k.name} is too narrow for tiles")
         return source
     how = how or schedule(verify(k), aligned)
     match how:
         case Points():
-            return emit_points(k, how, wide)
+            return emit_points(k, how)
         case Rows():
-            return emit_rows(k, how, wide)
+            return emit_rows(k, how)
         case _:
-            return emit_tile(k, how, wide)
+            return emit_tile(k, how)

@@ -97,18 +97,18 @@ def tiles_of(c: Contraction, dear: bool) -> Tiles:
     return Tiles(64, 64, 4, 4, 16) if small or dear or c.dtype.size > 4 else Tiles(128, 128, 8, 8, 8)
 
 
-def emit_product(k: ir.Matmul | ir.Conv, wide: bool = False) -> Source | None:
+def emit_product(k: ir.Matmul | ir.Conv) -> Source | None:
     """The text of a product with its epilogue; None where its plain loops do better."""
     kernel = loops_of(k)
     found = contraction(kernel)
-    return None if found is None else _Product(k, kernel, found, wide).source_of()
+    return None if found is None else _Product(k, kernel, found).source_of()
 
 
 class _Product(LaneWriter):
     """The text of one product."""
 
-    def __init__(self, k: ir.Matmul | ir.Conv, kernel: ir.Kernel, c: Contraction, wide: bool) -> None:
-        super().__init__(k.epilogue or kernel, wide)
+    def __init__(self, k: ir.Matmul | ir.Conv, kernel: ir.Kernel, c: Contraction) -> None:
+        super().__init__(k.epilogue or kernel)
         self.taken |= {s.var for s in ir.statements(kernel.body) if isinstance(s, ir.For)} | {v for v, _ in kernel.grid}
         self.owner, self.c = k, c
         self.how = tiles_of(c, dear=k.epilogue is not None and cost(k.epilogue.body) > DEAR)
