@@ -165,13 +165,15 @@ class _Product(LaneWriter):
             self.line("cuda.syncthreads()")
 
         row, column = self.fresh("row"), self.fresh("column")
-        with self.block(f"for {i} in range({how.down}):"), self.block(f"for {j} in range({how.across}):"):
+        with self.block(f"for {i} in range({how.down}):"):
             self.line(f"{row} = add({row0}, add({ty}, I({i} * {how.rows // how.down})))")
-            self.line(f"{column} = add({column0}, add({tx}, I({j} * {across})))")
-            with self.block(f"if both({row} < {self.size(rows)}, {column} < {self.size(columns)}):"):
+            with self.block(f"if {row} < {self.size(rows)}:"):
                 split_point(self, row, c.rows)
-                split_point(self, column, c.columns)
-                self.finish(f"{total}[{i} * {how.across} + {j}]")
+                with self.block(f"for {j} in range({how.across}):"):
+                    self.line(f"{column} = add({column0}, add({tx}, I({j} * {across})))")
+                    with self.block(f"if {column} < {self.size(columns)}:"):
+                        split_point(self, column, c.columns)
+                        self.finish(f"{total}[{i} * {how.across} + {j}]")
         blocks = dims.product(extent for _, extent in tiles)
         return self.source(self.owner.name, blocks, THREADS, str(how))
 
