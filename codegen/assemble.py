@@ -1,24 +1,17 @@
-"""A planned graph to the text of one native program."""
+"""A planned graph to a program: which kernels run in which order, and where their buffers lie."""
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterator
+from dataclasses import replace
 
 from tensorc.codegen.bodies import Places, run_bodies
-from tensorc.codegen.cpu.foreign import foreign_functions
-from tensorc.codegen.cpu.places import External
-from tensorc.codegen.cpu.program import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step, emit_program
-from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.cpu.vectormath_library import library
-from tensorc.codegen.cpu.watch import Watch
 from tensorc.codegen.externals import Externals
-from tensorc.codegen.loopir import AGE, Matmul
-from tensorc.codegen.lower import Lowered, Scratch, lower
-from tensorc.codegen.module import Module, Work
-from tensorc.codegen.prepare import prepare
+from tensorc.codegen.loopir import AGE
+from tensorc.codegen.lower import Lowered, Scratch
+from tensorc.codegen.places import External
+from tensorc.codegen.spec import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
@@ -26,60 +19,6 @@ from tensorc.ir.kernels import ROWS, Group, Place, checked_outputs, prefix_of_bo
 from tensorc.ir.node import Node
 from tensorc.ir.text import labels
 from tensorc.ops.gather import NONE
-
-
-class KernelList(tuple[Work, ...]):
-    """Kernels in the order they run; printed one after another."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self))
-
-
-@dataclass(frozen=True)
-class Assembly:
-    """All of a program but its machine code.
-
-    Attributes:
-        lowered: for each group of the plan, its kernels in the order they run.
-        spec: the launches; externals are in the order of `Externals`.
-        kernels: LLVM IR of the kernels.
-        functions: for each kernel, by name, the functions of the text that run it, one after another.
-    """
-
-    lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
-    spec: ProgramSpec
-    kernels: str
-    functions: Mapping[str, tuple[str, ...]]
-
-    @property
-    def loops(self) -> KernelList:
-        """The kernels in the loop language."""
-        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
-
-    @functools.cached_property
-    def text(self) -> str:
-        """LLVM IR of the kernels and of `run`."""
-        return f"{self.kernels}\n{emit_program(self.spec)}"
-
-    def watched(self, watch: Watch) -> str:
-        """The same with every step watched."""
-        return f"{self.kernels}\n{emit_program(self.spec, watch)}"
-
-
-def assemble(graph: Graph, target: Target, marks: bool = False) -> Assembly:
-    """The program of a graph that fusion and buffer planning have been through.
-
-    Args:
-        marks: whether the text says of each line which line of its kernel it comes from (codegen/cpu/marks.py).
-    """
-    assembler = _Native(target, sizes_of(graph), marks)
-    spec = assembler.program(graph, "")
-    kernels_text = "\n".join(assembler.module.texts.values())
-    kernels_text = f"{kernels_text}\n{foreign_functions(kernels_text, target.fma, target.half)}"
-    text = f"{kernels_text}\n{library(kernels_text, target.fma)}"
-    return Assembly(tuple(assembler.lowered), spec, text, assembler.functions)
 
 
 def sizes_of(graph: Graph) -> tuple[str, ...]:
@@ -149,25 +88,6 @@ class Assembler(ABC):
         return replace(program, sizes=sizes)
 
 
-class _Native(Assembler):
-    """Programs for a processor, and the LLVM IR of their kernels."""
-
-    def __init__(self, target: Target, sizes: tuple[str, ...], marks: bool) -> None:
-        super().__init__(sizes)
-        self.module = Module(target, marks)
-        self.functions: dict[str, tuple[str, ...]] = {}
-
-    def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
-        kernels = tuple(ready for each in lower(group, names) for ready in prepare(each))
-        self.lowered.append((group, kernels))
-        launches: list[Launch] = []
-        for each in kernels:
-            launched = _launches(each, places, panels, self.module)
-            self.functions[each.kernel.name] = tuple(launch.kernel for launch in launched)
-            launches += launched
-        return launches
-
-
 def zip_columns(columns: list[list[Launch]]) -> Iterator[Step]:
     """Steps that take the next launch of every column."""
     for i in range(max(map(len, columns), default=0)):
@@ -184,23 +104,6 @@ def _tells(group: Group, graph: Graph) -> bool:
     """Whether a group writes what a check has found."""
     places = {Place("output", i) for i in checked_outputs(graph)}
     return any(n.op.name == "check" for n in group.outputs) or not places.isdisjoint(group.writes)
-
-
-def _launches(lowered: Lowered, places: Places, panels: Panels, module: Module) -> list[Launch]:
-    """The launches of one kernel, whose code is in `module` then."""
-    kernel, operands = lowered.kernel, lowered.operands
-    where = tuple(map(places.of, operands))
-    sizes = tuple(map(dims.symbol, kernel.sizes))
-    lasts = isinstance(kernel, Matmul) and kernel.n != 1 and operands[1] in panels.lasting
-    code = module.add(replace(kernel, lasting=True) if isinstance(kernel, Matmul) and lasts else kernel)
-    phases = code.phases
-    if lasts:
-        where = (*where, panels.add(Launch(phases[0], where, sizes, kernel.name), code.workspace or 0))
-        phases = phases[1:]
-    elif code.workspace is not None:
-        more = places.externals.keep if code.keeps else places.more
-        where = (*where, more(code.workspace))
-    return [Launch(name, where, sizes, kernel.name) for name in phases]
 
 
 class Panels:

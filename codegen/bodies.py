@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tensorc.codegen.cpu.loops import Ahead, Batch, Before, Begin, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns
-from tensorc.codegen.cpu.places import Arena, Part, Within
-from tensorc.codegen.cpu.places import Place as Memory
-from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec, Step
 from tensorc.codegen.cpu.row_loops import row_arena
 from tensorc.codegen.externals import Externals
 from tensorc.codegen.lower import Scratch
+from tensorc.codegen.places import Arena, Part, Within
+from tensorc.codegen.places import Place as Memory
+from tensorc.codegen.spec import (
+    Ahead,
+    Batch,
+    Before,
+    Begin,
+    Choice,
+    ChoiceSpec,
+    Copy,
+    Fixed,
+    Launch,
+    Loop,
+    LoopSpec,
+    ProgramSpec,
+    Row,
+    Slot,
+    Step,
+    Turns,
+)
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph

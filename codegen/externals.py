@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tensorc.codegen.cpu.places import External
+from tensorc.codegen.places import External
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Place

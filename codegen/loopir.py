@@ -276,6 +276,10 @@ class Conv:
         return conv_text(self)
 
 
+Work = Kernel | Matmul | Conv
+"""What one launch does, or several after one another."""
+
+
 # The identity of each accumulator, "low" and "high" standing for the extremes of its dtype.
 ACCUMULATORS: dict[str, float | Literal["low", "high"]] = {
     "add": 0,

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tensorc.codegen.assemble import Assembly
-from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec
+from tensorc.codegen.cpu.assemble import Assembly
 from tensorc.codegen.cpu.watch import Site
+from tensorc.codegen.spec import Choice, Loop, ProgramSpec
 from tensorc.errors import CheckError
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, Location

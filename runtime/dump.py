@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorc.codegen.assemble import assemble
+from tensorc.codegen.cpu.assemble import assemble
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.graph import Graph, Location, all_nodes

@@ -31,7 +31,7 @@ from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 if TYPE_CHECKING:
-    from tensorc.codegen.assemble import KernelList
+    from tensorc.codegen.cpu.assemble import KernelList
     from tensorc.passes.manager import Pipeline
     from tensorc.runtime.profile import Profile
     from tensorc.runtime.watched import Apart
@@ -105,7 +105,7 @@ class Function:
     @functools.cached_property
     def kernels(self) -> KernelList:
         """The kernels of `ir`, in the order they run."""
-        from tensorc.codegen.assemble import assemble
+        from tensorc.codegen.cpu.assemble import assemble
         return assemble(self.ir, Target.host()).loops
 
     @property

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from tensorc.codegen.cpu.peak import multiply_adds, operations
-from tensorc.codegen.cpu.places import External
-from tensorc.codegen.cpu.program import Launch, ProgramSpec, load_program
+from tensorc.codegen.cpu.program import load_program
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.places import External
+from tensorc.codegen.spec import Launch, ProgramSpec
 from tensorc.ir import dims
 from tensorc.ir.types import DType, TensorType, f32, f64
 from tensorc.ops.elementwise import neg

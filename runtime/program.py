@@ -31,7 +31,7 @@ from tensorc.runtime.memory import Arena
 from tensorc.runtime.ready import prepare
 
 if TYPE_CHECKING:
-    from tensorc.codegen.assemble import Assembly
+    from tensorc.codegen.cpu.assemble import Assembly
     from tensorc.passes.manager import Pipeline
 
 log = logging.getLogger("tensorc")
@@ -102,7 +102,7 @@ class Program:
     @functools.cached_property
     def assembly(self) -> Assembly:
         """The kernels, the launches and the LLVM IR of both."""
-        from tensorc.codegen.assemble import assemble
+        from tensorc.codegen.cpu.assemble import assemble
 
         planned = self.planned
         with self._timed("assemble"):

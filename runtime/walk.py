@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tensorc.codegen.cpu.loops import Ahead, Before, Copy, Fixed, LoopSpec, Row, Slot, Turns, parts_of
-from tensorc.codegen.cpu.places import External, Part, Within
-from tensorc.codegen.cpu.program import Choice, Launch, Loop, ProgramSpec
+from tensorc.codegen.places import External, Part, Within
+from tensorc.codegen.spec import (
+    Ahead,
+    Before,
+    Choice,
+    Copy,
+    Fixed,
+    Launch,
+    Loop,
+    LoopSpec,
+    ProgramSpec,
+    Row,
+    Slot,
+    Turns,
+    parts_of,
+)
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.kernels import ROWS

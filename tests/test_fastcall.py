@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorc.codegen.cpu.program import External, Launch, Loaded, ProgramSpec, load_program
+from tensorc.codegen.cpu.program import Loaded, load_program
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.places import External
+from tensorc.codegen.spec import Launch, ProgramSpec
 from tensorc.ir import dims
 from tensorc.ir.types import TensorType, boolean, f32, i32, parse_type
 from tensorc.runtime import fastcall, threads

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tensorc.codegen.assemble import assemble
 from tensorc.codegen.cpu import marks
+from tensorc.codegen.cpu.assemble import assemble
 from tensorc.codegen.cpu.compile import assembly, optimised
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.parse import parse

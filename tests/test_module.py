@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.assemble import assemble
+from tensorc.codegen.cpu.assemble import assemble
+from tensorc.codegen.cpu.module import Module
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.module import Module, signature
+from tensorc.codegen.signature import signature
 from tensorc.ir import dims
 from tensorc.ir.parse import parse
 from tensorc.ir.types import f32, f64

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tensorc import backend as K
-from tensorc.codegen.assemble import assemble
+from tensorc.codegen.cpu.assemble import assemble
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError, IndexRangeError, ShapeError
 from tensorc.runtime import limits as limits_module

@@ -13,19 +13,11 @@ import numpy as np
 import pytest
 
 from tensorc.codegen.cpu.compile import CodeError, assembly, compile_text, load, optimised
-from tensorc.codegen.cpu.program import (
-    Arena,
-    External,
-    Launch,
-    Loaded,
-    Place,
-    ProgramSpec,
-    emit_program,
-    load_image,
-    load_program,
-)
+from tensorc.codegen.cpu.program import Loaded, emit_program, load_image, load_program
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.places import Arena, External, Place
+from tensorc.codegen.spec import Launch, ProgramSpec
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size

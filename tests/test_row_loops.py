@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tensorc import backend as K
-from tensorc.codegen.assemble import assemble
-from tensorc.codegen.cpu.program import Loop
+from tensorc.codegen.cpu.assemble import assemble
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.spec import Loop
 from tensorc.ir.kernels import ROWS
 from tensorc.runtime.threads import num_threads, set_num_threads
 

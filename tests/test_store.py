@@ -367,7 +367,7 @@ table = K.constant(np.arange(200.0).reshape(50, 4))
 look = K.function([], [table * 2])
 
 results = [train([np.ones((n, 16))])[0].item() for n in (3, 5, 3)] + [look([])[0].sum().item()]
-compilers = ("passes.pipeline", "codegen.assemble", "codegen.lower", "codegen.cpu.emit")
+compilers = ("passes.pipeline", "codegen.assemble", "codegen.cpu.assemble", "codegen.lower", "codegen.cpu.emit")
 print(json.dumps({
     "logged": sorted(logged), "results": results,
     "imported": [name for name in (*(f"tensorc.{c}" for c in compilers), "networkx", "numba") if name in sys.modules],

@@ -1,126 +1,13 @@
-"""Loops and choices of a program in LLVM IR: functions that call the programs of their bodies.
-
-A body is a program with a table of externals of its own.  A loop fills that table anew for each step: what comes row by
-row moves on by a row, a state is read where the step before has left it.
-"""
+"""Loops and choices of a program in LLVM IR: functions that call the programs of their bodies."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from tensorc.codegen.cpu.places import Arena, External, Part, Place, Within
 from tensorc.codegen.cpu.sizes import SizeArithmetic
-from tensorc.ir.dims import Size
+from tensorc.codegen.places import Arena, External, Part, Place, Within
+from tensorc.codegen.spec import Ahead, Batch, Before, ChoiceSpec, Copy, Fixed, LoopSpec, Row, Slot, Turns, parts_of
 from tensorc.ir.kernels import ROWS
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """The same memory in every step."""
-
-    place: Part
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of some memory, `stride` bytes from the one before."""
-
-    place: Part
-    stride: Size
-
-
-@dataclass(frozen=True)
-class Turns:
-    """Two places that steps write to by turns, so that the last step writes to `final`."""
-
-    final: Part
-    other: Part
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Rows of which each step writes to that of the next one, and the last step to `final`."""
-
-    rows: Row
-    final: Part
-
-
-@dataclass(frozen=True)
-class Before:
-    """A state as a step finds it: `initial` in the first step, later where the step before has left it."""
-
-    initial: Part
-    left: Row | Turns | Ahead
-
-
-Slot = Fixed | Row | Turns | Ahead | Before
-
-
-@dataclass(frozen=True)
-class Copy:
-    """`count` bytes to be moved when all steps are done.
-
-    Of a state, its last value where that was left elsewhere, and its first one where there was no step.
-    """
-
-    destination: Part
-    source: Before | Part
-    count: Size
-
-
-@dataclass(frozen=True)
-class Begin:
-    """`count` bytes that are to be in the row of the first step."""
-
-    rows: Row
-    initial: Part
-    count: Size
-
-
-@dataclass(frozen=True)
-class LoopSpec:
-    """How a loop runs its body.
-
-    Attributes:
-        slots: for each external of the body, where it is.
-        arena: where the body's arena begins, in bytes from that of the program around.
-        copies: what is left to do after the last step.
-        begins: what is done before the first, where there is one.
-    """
-
-    length: Size
-    reverse: bool
-    slots: tuple[Slot, ...]
-    arena: Size
-    copies: tuple[Copy, ...]
-    begins: tuple[Begin, ...] = ()
-
-
-@dataclass(frozen=True)
-class ChoiceSpec:
-    """Which body a choice runs: the first where the bool at `test` is true.
-
-    For each, its externals, its arena, and what is left to be copied.
-    """
-
-    test: Place
-    slots: tuple[tuple[Place, ...], tuple[Place, ...]]
-    arenas: tuple[Size, Size]
-    copies: tuple[tuple[Copy, ...], tuple[Copy, ...]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The rows that threads may share in a loop, whose body is a program for ROWS of them.
-
-    Attributes:
-        rows: how many there are.
-        memory: bytes of the body's arena, for ROWS rows.
-    """
-
-    rows: Size
-    memory: Size
 
 
 def emit_loop(name: str, spec: LoopSpec, body: str, batch: Batch | None, symbols: Sequence[str]) -> Iterator[str]:
@@ -298,20 +185,6 @@ class Writer:
                     self.lines.append(f"  {name} = load ptr, ptr {name}.entry, align 8")
             self._pointers[part] = name
         return self._pointers[part]
-
-
-def parts_of(slot: Slot) -> Iterator[Part]:
-    """The memory that a slot moves about in."""
-    match slot:
-        case Fixed(place) | Row(place, _):
-            yield place
-        case Turns(final, other):
-            yield from (final, other)
-        case Ahead(rows, final):
-            yield from (rows.place, final)
-        case Before(initial, left):
-            yield initial
-            yield from parts_of(left)
 
 
 def _row(slot: Slot) -> Row | None:

@@ -17,137 +17,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tensorc.codegen.cpu import launch
 from tensorc.codegen.cpu.compile import Library, compile_text, load
-from tensorc.codegen.cpu.loops import Batch, ChoiceSpec, LoopSpec, emit_choice, emit_loop, load_sizes
-from tensorc.codegen.cpu.places import Arena, External, Place
+from tensorc.codegen.cpu.loops import emit_choice, emit_loop, load_sizes
 from tensorc.codegen.cpu.row_loops import emit_row_loop, row_buffers
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.watch import Watch
+from tensorc.codegen.places import Arena, External, Place
+from tensorc.codegen.spec import Choice, Gate, Keep, Launch, Loop, ProgramSpec, Step
 from tensorc.ir.dims import Size, symbol
 
 EXPORTS = ("run", "arena_bytes")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One run of a kernel: where its buffers lie and what its own sizes are, both in the kernel's order.
-
-    `source` is the kernel of the loop IR that it runs, alone or as one of its phases; equal kernels share code.  Its
-    units are cut into `chunks` for each thread, at most.
-    """
-
-    kernel: str
-    places: tuple[Place, ...]
-    sizes: tuple[Size, ...]
-    source: str = ""
-    chunks: int = launch.CHUNKS_PER_THREAD
-
-
-Step = tuple[Launch, ...]
-"""Launches that do not depend on each other and run side by side."""
-
-
-@dataclass(frozen=True)
-class Loop:
-    """A program that runs once for each step of a loop.
-
-    `source` is the group of the plan that it is.  With a `batch`, threads share the rows of that; only where steps are
-    watched, each of them is for all rows.
-    """
-
-    spec: LoopSpec
-    body: ProgramSpec
-    source: str = ""
-    batch: Batch | None = None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Two programs, of which one runs.  `source` is the group of the plan that it is."""
-
-    spec: ChoiceSpec
-    bodies: tuple[ProgramSpec, ProgramSpec]
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """After `steps` steps the others run only if the first int64 of each of these external buffers is `value`."""
-
-    steps: int
-    externals: tuple[int, ...]
-    value: int
-
-
-@dataclass(frozen=True)
-class Keep:
-    """What lets a program leave out what it has computed before.
-
-    The sum of the watched numbers of changes tells whether anything has changed since the last call that came to its
-    end: numbers of changes only grow.  The first steps run where it has.
-
-    Attributes:
-        steps: how many steps run only then.
-        state: the external buffer that holds two int64: this sum, which is -1 before the first call, and the age.
-        kept: bytes of this and of the external buffers that follow it, which are the same in every call.
-        watched: external buffers with numbers of changes.
-        age: the symbol for how many calls before this one have found the same sum.
-    """
-
-    steps: int
-    state: int
-    kept: tuple[int, ...]
-    watched: tuple[int, ...]
-    age: str
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Panels of an operand that lasts from one run of a program to the next: made before the first, read in each.
-
-    Attributes:
-        launch: makes them; the panels, of `bytes` bytes, are its last buffer, which is missing here.
-        source: the only other buffer that it looks at.
-    """
-
-    launch: Launch
-    source: External
-    bytes: Size
-
-
-@dataclass(frozen=True)
-class ProgramSpec:
-    """What a program does.
-
-    Attributes:
-        name: for people; the code does not hold it.
-        sizes: the symbols that the sizes of launches, offsets and arena are made of.
-        externals: how many buffers the caller supplies.
-        steps: run in order.
-        arena: bytes of memory that steps share, aligned to 64.
-        gate: what the later steps depend on.
-        scratch: bytes behind the arena that one step or another needs for itself.
-        keep: what the first steps depend on.
-        changed: the external buffers that hold the numbers of changes of those variables that the program changes.
-        counted: the parameters whose numbers of changes are the last external buffers.
-        packed: panels that the caller makes ahead; each is one more external.
-    """
-
-    name: str
-    sizes: tuple[str, ...]
-    externals: int
-    steps: tuple[Step | Loop | Choice, ...]
-    arena: Size
-    gate: Gate | None = None
-    scratch: tuple[Size, ...] = ()
-    keep: Keep | None = None
-    changed: tuple[int, ...] = ()
-    counted: tuple[int, ...] = ()
-    packed: tuple[Packed, ...] = ()
 
 
 class Loaded:
@@ -288,7 +171,7 @@ def _plan(name: str, spec: ProgramSpec, watch: Watch | None) -> Iterator[str]:
 
     for step in steps:
         functions = watch.functions(step) if watch else [each.kernel for each in step]
-        chunks = min((each.chunks for each in step), default=0)
+        chunks = min((each.chunks or launch.CHUNKS_PER_THREAD for each in step), default=0)
         for position, (each, function) in enumerate(zip(step, functions, strict=True)):
             launches.append(_launch(name, each, function, kernels[each.kernel], len(words),
                                     0 if position else len(step), chunks))

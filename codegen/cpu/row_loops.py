@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tensorc.codegen.cpu.loops import Batch, LoopSpec, Writer, parts_of, steps
-from tensorc.codegen.cpu.places import Arena, Place, Within
+from tensorc.codegen.cpu.loops import Writer, steps
+from tensorc.codegen.places import Arena, Place, Within
+from tensorc.codegen.spec import Batch, LoopSpec, parts_of
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.kernels import ROWS
 
 if TYPE_CHECKING:
-    from tensorc.codegen.cpu.program import Launch
+    from tensorc.codegen.spec import Launch
 
 UNIT = 4
 """Rows that are a unit of work."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from tensorc.codegen.cpu.target import Target
 
 if TYPE_CHECKING:
-    from tensorc.codegen.cpu.program import Choice, Loop, ProgramSpec, Step
+    from tensorc.codegen.spec import Choice, Loop, ProgramSpec, Step
 
 IMPORTS = ("watch_before", "watch_after")
 EXPORTS = ("watch_table", "watch_parts", "watch_now")

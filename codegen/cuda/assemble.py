@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.assemble import Assembler, Panels, sizes_of
 from tensorc.codegen.bodies import Places
-from tensorc.codegen.cpu.program import Launch, ProgramSpec
 from tensorc.codegen.cuda.emit import emit
 from tensorc.codegen.cuda.products import contraction, loops_of
 from tensorc.codegen.cuda.schedule import VECTOR, Rows, schedule
 from tensorc.codegen.cuda.source import Source
+from tensorc.codegen.loopir import Work
 from tensorc.codegen.lower import Lowered, Scratch, lower
-from tensorc.codegen.module import Work, signature
 from tensorc.codegen.prepare import arranged, placed, reduction
+from tensorc.codegen.signature import signature
+from tensorc.codegen.spec import Launch, ProgramSpec
 from tensorc.codegen.transform import split
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph

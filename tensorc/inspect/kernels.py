@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorc.codegen import loopir
-from tensorc.codegen.assemble import assemble
 from tensorc.codegen.cpu import marks
+from tensorc.codegen.cpu.assemble import assemble
 from tensorc.codegen.cpu.compile import assembly as machine_text
 from tensorc.codegen.cpu.compile import optimised
 from tensorc.codegen.cpu.target import Target

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Hashable
+from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.cpu import matmul
 from tensorc.codegen.cpu.emit import emit, emit_box
 from tensorc.codegen.cpu.marks import NO_MARKS, Marks, mark, marked
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.loopir import Work
 from tensorc.codegen.loopverify import verify
+from tensorc.codegen.signature import signature
 from tensorc.ir.dims import Size
 
 FORMULA = 2
 """The line of a matrix product's or a convolution's text that tells it; the epilogue follows."""
-
-Work = ir.Kernel | ir.Matmul | ir.Conv
-
 
 @dataclass(frozen=True)
 class Code:
@@ -71,26 +69,3 @@ class Module:
 
     def _marks(self, kernel: ir.Kernel, above: int = 0) -> Marks:
         return Marks.of(kernel, above) if self.marks else NO_MARKS
-
-
-def signature(kernel: Work) -> Hashable:
-    """What a kernel does, whatever it and its buffers are called; kernels of one signature can stand for each other."""
-    names: dict[str, Hashable] = {b.name: i for i, b in enumerate(kernel.buffers)}
-    names[kernel.name] = "kernel"
-    if not isinstance(kernel, ir.Kernel) and kernel.epilogue is not None:
-        names[kernel.epilogue.name] = "epilogue"
-    return _spelled(kernel, names)
-
-
-def _spelled(thing: Any, names: Mapping[str, Hashable]) -> Hashable:
-    """A piece of the loop IR with some names replaced."""
-    if isinstance(thing, str):
-        return names.get(thing, thing)
-    if isinstance(thing, tuple):
-        return tuple([_spelled(each, names) for each in thing])
-    if isinstance(thing, ir.Num):
-        return ir.Num, repr(thing.value), thing.dtype  # 0.0 is not -0.0, and nan is nan
-    if type(thing).__module__ == ir.__name__:
-        return type(thing), *[_spelled(getattr(thing, f.name), names) for f in fields(thing)]
-    size_or_dtype: Hashable = thing
-    return size_or_dtype
