@@ -67,12 +67,13 @@ def _lowered(source: Source) -> Any:
     That takes most of the time (70 ms of 90 for an average kernel), and is the same for all capabilities.
     """
     types = _numba()[1]
-    from numba.cuda.compiler import _compile_pyfunc_with_fixup  # `cuda.compile` is this, then PTX
+    from numba.cuda import compiler
 
     pointers = [types.CPointer(_numba_type(d, stored=True)) for d in source.dtypes]
     sizes = [types.int64 if source.wide else types.int32] * len(source.sizes)
-    library, _ = _compile_pyfunc_with_fixup(_function(source), (*pointers, *sizes), device=False, abi="numba",
-                                            cc=CAPABILITIES[0], launch_bounds=source.threads)
+    compiled = compiler._compile_pyfunc_with_fixup      # type: ignore[attr-defined]     # `cuda.compile`, but its PTX
+    library, _ = compiled(_function(source), (*pointers, *sizes), device=False, abi="numba", cc=CAPABILITIES[0],
+                          launch_bounds=source.threads)
     return library
 
 
