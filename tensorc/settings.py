@@ -58,7 +58,7 @@ CHECK = Setting(
 DUMP = Setting(
     "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
 )
-DEVICE = Setting("TENSORC_DEVICE", "`cpu`, or `cuda`, which this version refuses: it runs nothing on a GPU yet")
+DEVICE = Setting("TENSORC_DEVICE", "what functions run on, `cpu` or `cuda`; a GPU that is not there is an error")
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
