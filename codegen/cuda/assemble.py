@@ -9,6 +9,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.assemble import Assembler, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
+from tensorc.codegen.cuda.library import Call, Finish, call_of
 from tensorc.codegen.cuda.products import contraction, loops_of
 from tensorc.codegen.cuda.schedule import VECTOR, Rows, schedule
 from tensorc.codegen.cuda.source import Source
@@ -41,21 +42,24 @@ class CudaAssembly:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
         sources: the texts that launches name; equal kernels share one.
+        calls: for some of these, by the same name, what a library does instead where there is one.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     sources: Mapping[str, Source]
+    calls: Mapping[str, Call]
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.sources.values()))
+        return "\n".join(f"{self.calls[name]}\n{source}" if name in self.calls else str(source)
+                         for name, source in self.sources.items())
 
 
 def assemble(graph: Graph) -> CudaAssembly:
     """The program of a graph that fusion and buffer planning have been through."""
     assembler = _ForCuda(sizes_of(graph))
     spec = assembler.program(graph, "")
-    return CudaAssembly(tuple(assembler.lowered), spec, assembler.sources)
+    return CudaAssembly(tuple(assembler.lowered), spec, assembler.sources, assembler.calls)
 
 
 class _ForCuda(Assembler):
@@ -64,6 +68,7 @@ class _ForCuda(Assembler):
     def __init__(self, sizes: tuple[str, ...]) -> None:
         super().__init__(sizes)
         self.sources: dict[str, Source] = {}
+        self.calls: dict[str, Call] = {}
         self.known: dict[Hashable, str] = {}
         self.aligned = True
 
@@ -78,17 +83,30 @@ class _ForCuda(Assembler):
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         kernels = tuple(ready for each in lower(group, names, by_owner=True) for ready in prepare(each))
         self.lowered.append((group, kernels))
-        return [Launch(self.code(each.kernel), tuple(map(places.of, each.operands)),
+        return [Launch(self.code(each), tuple(map(places.of, each.operands)),
                        tuple(map(dims.symbol, each.kernel.sizes)), each.kernel.name) for each in kernels]
 
-    def code(self, kernel: Work) -> str:
+    def code(self, lowered: Lowered) -> str:
         """The name of the text of a kernel: that of an equal one, or newly made."""
+        kernel = lowered.kernel
         key = self.aligned, signature(kernel)
         if key not in self.known:
             source = emit(kernel, aligned=self.aligned)
             self.sources[source.name] = source
             self.known[key] = source.name
+            if not isinstance(kernel, ir.Kernel) and (call := call_of(kernel, self.finish(lowered))) is not None:
+                self.calls[source.name] = call
         return self.known[key]
+
+    def finish(self, product: Lowered) -> Finish | None:
+        """The epilogue of a product as a kernel of its own; None where it has none."""
+        kernel = product.kernel
+        if isinstance(kernel, ir.Kernel) or kernel.epilogue is None:
+            return None
+        (ready,) = prepare(replace(product, kernel=kernel.epilogue))
+        buffers = [b.name for b in kernel.buffers]
+        return Finish(self.code(ready), tuple(buffers.index(b.name) for b in ready.kernel.buffers),
+                      tuple(map(kernel.sizes.index, ready.kernel.sizes)))
 
 
 def _is_aligned(node: Node) -> bool:
