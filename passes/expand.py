@@ -27,7 +27,7 @@ class WidenMatmul(Rewrite):
     float16 is multiplied and summed in float32; of narrow integers, the low bits of wide sums are the wrapped sums.
     """
 
-    def __init__(self, computed):
+    def __init__(self, computed: tuple[DType, ...]) -> None:
         super().__init__()
         self.computed = computed
 

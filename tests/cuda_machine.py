@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,10 +50,8 @@ class LockStep:
         self.launched: list[str] = []
         self.called: dict[str, Called] = {}
         if libraries is not None:
-            found = libraries(self)
-            for name, call in assembly.calls.items():
-                finish = call.finish.kernel if call.finish is not None else ""
-                self.called[name] = Called(call, found, partial(_Kernel, self, name), partial(_Kernel, self, finish))
+            found, code = libraries(self), {name: _Kernel(self, name) for name in assembly.sources}
+            self.called = {name: Called(call, found, code) for name, call in assembly.calls.items()}
 
     def allocate(self, count: int) -> int:
         """The address of fresh memory, full of what nobody wrote."""
@@ -83,6 +80,7 @@ class LockStep:
         """Runs a kernel's text."""
         source = self.assembly.sources[kernel]
         numbers = dict(zip(source.sizes, sizes, strict=True))
+        source = source.at(numbers)
         arrays = []
         for address, dtype, count in zip(addresses, source.dtypes, source.counts, strict=True):
             assert address % dtype.size == 0

@@ -65,7 +65,7 @@ HANDLE, NEEDS = 77, 4096
 SUPPORTED = {(ComputeType.COMPUTE_32F, 0, 0, 0), (ComputeType.COMPUTE_32F_FAST_TF32, 0, 0, 0),
              (ComputeType.COMPUTE_32F, 0, 2, 2), (ComputeType.COMPUTE_32F, 0, 2, 0),
              (ComputeType.COMPUTE_64F, 1, 1, 1)}
-"""What is computed, the type of the scale, that of the operands, that of the result; the library's table, cut down."""
+"""What sums are made in; the types of scale, operands and result: the library's table, cut down."""
 
 
 class cuBLASLtError(Exception):  # noqa: N801
@@ -78,7 +78,8 @@ class Library:
     Attributes:
         memory: the device's.
         refuses: whether it finds no kernel for anything.
-        asked, multiplied: how often it was asked for a kernel, and to run one; `told` is what it was told in the latter.
+        asked, multiplied: how often it was asked for a kernel, and to run one.
+        told: what it was told in the latter.
     """
 
     def __init__(self, memory: Memory) -> None:

@@ -49,7 +49,7 @@ class Bench:
         """Compares one call.  Gives the program."""
         call = function.compiled.apart(inputs)
         plan = planned(call.graph)
-        assembly = assemble(plan)
+        assembly = assemble(plan, libraries=True)
         values = [call.values[p.name] for p in call.graph.params]
         got = compute(plan, assembly, values, call.sizes, LockStep(assembly, self.libraries))
         native = call.on(program(call.graph))()
@@ -120,12 +120,13 @@ def test_epilogues(bench: Bench, build: Callable[[Any, Any], Any], bias: bool, f
     """A bias is the library's to add; all else is a kernel of ours, since its relu makes 0 of a NaN."""
     x, w = K.placeholder(shape=(None, 24), dtype=dtype), fixed(24, 24, dtype=dtype)
     (call,) = bench.run(K.function([x], [build(x, w)]), whole(40, 24, dtype=dtype)).calls.values()
-    assert (call.bias is not None, call.finish is not None) == (bias, finish)
+    assert (call.bias is not None, call.parts.finish is not None) == (bias, finish)
     assert bench.cublaslt.multiplied == 1
 
 
 def test_a_bias_of_half_precision(bench: Bench) -> None:
-    x, w, b = K.placeholder(shape=(None, 24), dtype="float16"), fixed(24, 16, dtype="float16"), fixed(16, dtype="float16")
+    x = K.placeholder(shape=(None, 24), dtype="float16")
+    w, b = fixed(24, 16, dtype="float16"), fixed(16, dtype="float16")
     (call,) = bench.run(K.function([x], [K.dot(x, w) + b]), whole(9, 24, dtype="float16")).calls.values()
     assert call.bias is not None
 
@@ -142,7 +143,7 @@ def test_the_update_of_a_weight_follows_the_product_that_makes_its_gradient(benc
     (g,) = K.gradients(loss, [w])
     calls = bench.run(K.function([x], [loss], [(w, w - 0.5 * g)]), whole(8, 16)).calls.values()
     assert len(calls) == bench.cublaslt.multiplied == 2
-    assert all(call.finish is not None for call in calls)
+    assert all(call.parts.finish is not None for call in calls)
 
 
 @pytest.mark.parametrize(("shapes", "calls", "at_once"), [
@@ -267,7 +268,7 @@ def test_groups(bench: Bench, kind: str) -> None:
 def test_epilogues_of_convolutions(bench: Bench, build: Callable[[Any], Any], bias: bool, finish: bool) -> None:
     x, w = K.placeholder(shape=(None, 6, 6, 8)), fixed(3, 3, 8, 16)
     (call,) = bench.run(K.function([x], [build(K.conv2d(x, w))]), whole(2, 6, 6, 8)).calls.values()
-    assert (call.bias is not None, call.finish is not None) == (bias, finish)
+    assert (call.bias is not None, call.parts.finish is not None) == (bias, finish)
 
 
 def test_a_network_with_nan_and_infinity(bench: Bench) -> None:
@@ -287,7 +288,8 @@ def test_a_training_step_of_a_convolutional_network(bench: Bench) -> None:
     params = [filters, bias, dense]
     updates = [(p, p - 0.1 * g) for p, g in zip(params, K.gradients(loss, params), strict=True)]
     targets = np.eye(10, dtype=np.float32)[RNG.integers(0, 10, 12)]
-    bench.run(K.function([x, y], [loss], updates), RNG.normal(size=(12, 8, 8, 8)).astype(np.float32), targets, exact=False)
+    images = RNG.normal(size=(12, 8, 8, 8)).astype(np.float32)
+    bench.run(K.function([x, y], [loss], updates), images, targets, exact=False)
     assert len(bench.cudnn.told) == 2
     assert bench.cublaslt.multiplied == 3
 
@@ -325,9 +327,11 @@ def test_a_library_that_cannot_be_loaded_is_told_of_once(bench: Bench, monkeypat
     x, w = K.placeholder(shape=(None, 16)), fixed(16, 16)
     image, filters = K.placeholder(shape=(None, 6, 6, 8)), fixed(3, 3, 8, 8)
     with caplog.at_level("INFO", logger="tensorc"):
-        bench.run(K.function([x, image], [K.dot(K.dot(x, w), w), K.conv2d(image, filters)]), whole(8, 16), whole(1, 6, 6, 8))
+        twice = K.dot(K.dot(x, w), w)
+        bench.run(K.function([x, image], [twice, K.conv2d(image, filters)]), whole(8, 16), whole(1, 6, 6, 8))
+    instead = "so kernels of our own do its work"
     told = [(r.levelname, r.getMessage()) for r in caplog.records if r.name == "tensorc"]
-    assert ("WARNING", "cuBLASLt cannot be used, so kernels of our own do its work: CUBLAS_STATUS_NOT_INITIALIZED") in told
+    assert ("WARNING", f"cuBLASLt cannot be used, {instead}: CUBLAS_STATUS_NOT_INITIALIZED") in told
     assert [level for level, text in told if "cuDNN is not installed" in text] == ["INFO"]
     assert len([text for _, text in told if "cuBLASLt" in text]) == 1
 
@@ -352,3 +356,14 @@ def test_what_is_missing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_alignment() -> None:
     assert [alignment(x) for x in (0, 1, 2, 6, 48, 256, 768, 1 << 20)] == [256, 1, 2, 2, 16, 256, 256, 256]
+
+
+def test_what_is_shown(golden: Callable[[str, str], None]) -> None:
+    x, image = K.placeholder(shape=(None, 784), name="x"), K.placeholder(shape=(None, 32, 32, 16), name="image")
+    w, b, filters = fixed(784, 128), fixed(128), fixed(3, 3, 16, 32)
+    many, several = K.placeholder(shape=(4, None, 64), name="many"), K.placeholder(shape=(4, 64, 64), name="several")
+    loss = K.sum(K.square(K.conv2d(image, filters, strides=(2, 2))))
+    outputs = [K.relu(K.dot(x, w) + b), K.bias_add(K.conv2d(image, filters, padding="same"), fixed(32)),
+               K.batch_dot(many, several), *K.gradients(loss, [filters])]
+    graph = planned(K.function([x, image, many, several], outputs).graph)
+    golden("kernels/cuda_calls.txt", str(assemble(graph, libraries=True)).partition("# tiles")[0])

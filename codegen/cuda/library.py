@@ -1,8 +1,7 @@
 """What NVIDIA's libraries can do of a program, said so that a runtime can ask them: products and convolutions.
 
-A call is another way to do what a kernel's text does, over the same buffers with the same sizes.  Which of the two runs
-is decided where the device is known: a library may be missing, or have nothing for these sizes.  Nothing here knows the
-libraries themselves.
+A call says what a launch does, and which kernels of ours do the same.  Whether a library does it is decided where the
+device and the sizes are known: it may have nothing for them.  Nothing here knows the libraries themselves.
 
 A bias that follows is theirs to add; whatever else does is a kernel of ours.  They have more, but not what it says:
 cuBLASLt's and cuDNN's relu make 0 of a NaN, and of their gelu no error bound is told.
@@ -10,7 +9,7 @@ cuBLASLt's and cuDNN's relu make 0 of a NaN, and of their gelu no error bound is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.loopir import ConvKind
@@ -26,12 +25,25 @@ FIRST, SECOND, RESULT = range(3)
 
 
 @dataclass(frozen=True)
-class Finish:
-    """The kernel of an epilogue, and which buffers and sizes of the call are its own, in its order."""
+class Part:
+    """A kernel of ours, and which buffers and sizes of the launch are its own, in its order."""
 
     kernel: str
     buffers: tuple[int, ...]
     sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The kernels of ours that a call stands for, or leaves something to.
+
+    Attributes:
+        alone: those that do all of it, one after the other.
+        finish: the one that does what the library does not.
+    """
+
+    alone: tuple[Part, ...]
+    finish: Part | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class ProductCall:
     """c[m, n] = a[m, k] · b[k, n], each row-major in memory, for each point of `batches`, which are nested.
 
     A transposed operand is stored with its dimensions swapped.  `bias` is the buffer of n numbers that every row of c
-    has added.  `finish` then goes over c.
+    has added.
     """
 
     sizes: tuple[str, ...]
@@ -60,22 +72,23 @@ class ProductCall:
     transpose_b: bool
     batches: tuple[Batch, ...]
     bias: int | None
-    finish: Finish | None
+    parts: Parts
 
     library = "cuBLASLt"
 
     def __str__(self) -> str:
         a, b = _matrix(self.m, self.k, self.transpose_a), _matrix(self.k, self.n, self.transpose_b)
-        told = [f"{self.result} [{self.m}, {self.n}] = {self.dtype} {a} · {b}"]
+        summed = "" if self.result is self.dtype else f" of {self.dtype}"
+        told = [f"{self.result} [{self.m}, {self.n}] = {a} · {b}{summed}"]
         told += [f"{each.count} times, {', '.join(map(str, each.strides))} further on" for each in self.batches]
         return _told(self, told)
 
 
 @dataclass(frozen=True)
 class ConvolutionCall:
-    """One of x, w and y from the two others, as the loop IR's `Conv` says it, channels last, w as [*k, ci / groups, co].
+    """One of x, w and y from the two others, as the loop IR's `Conv` has it: channels last, w as [*k, ci / groups, co].
 
-    `bias` is the buffer of as many numbers as the result has channels; `finish` then goes over the result.
+    `bias` is the buffer of as many numbers as the result has channels.
     """
 
     kind: ConvKind
@@ -89,7 +102,7 @@ class ConvolutionCall:
     low: tuple[Size, ...]
     groups: int
     bias: int | None
-    finish: Finish | None
+    parts: Parts
 
     library = "cuDNN"
 
@@ -105,22 +118,21 @@ class ConvolutionCall:
 Call = ProductCall | ConvolutionCall
 
 
-def call_of(work: ir.Matmul | ir.Conv, finish: Finish | None) -> Call | None:
+def call_of(work: ir.Matmul | ir.Conv, parts: Parts) -> Call | None:
     """The call that does the work of a kernel; None where there is none.
 
     Args:
-        finish: the kernel of its epilogue, for one that no library has.
+        parts: our kernels for all of it, and that of its epilogue where it has one.
     """
     first, second, result = work.buffers[:3]
     half_to_single = isinstance(work, ir.Matmul) and first.dtype is f16 and result.dtype is f32
     if first.dtype not in DTYPES or first.dtype is not second.dtype or not (
             result.dtype is first.dtype or half_to_single):
         return None
-    bias = None if work.epilogue is None else bias_of(work.epilogue, result)
-    if work.epilogue is not None and bias is None and finish is None:
-        return None
+    takes_bias = isinstance(work, ir.Matmul) or work.kind == "forward"
+    bias = bias_of(work.epilogue, result) if takes_bias and work.epilogue is not None else None
     at = None if bias is None else [b.name for b in work.buffers].index(bias)
-    rest = finish if bias is None else None
+    rest = parts if bias is None else replace(parts, finish=None)
     if isinstance(work, ir.Conv):
         return ConvolutionCall(work.kind, work.sizes, first.dtype, work.x.shape, work.w.shape, work.y.shape,
                                work.strides, work.dilations, work.low, work.groups, at, rest)
@@ -187,7 +199,7 @@ def _matrix(rows: Size, columns: Size, transposed: bool) -> str:
     return f"[{columns}, {rows}]ᵀ" if transposed else f"[{rows}, {columns}]"
 
 
-def _told(call: Call, parts: list[str]) -> str:
-    parts += [f"buffer {call.bias} added"] if call.bias is not None else []
-    parts += [f"then {call.finish.kernel}"] if call.finish is not None else []
-    return f"# or by {call.library}: {'; '.join(parts)}"
+def _told(call: Call, told: list[str]) -> str:
+    told += [f"buffer {call.bias} added"] if call.bias is not None else []
+    told += [f"then {call.parts.finish.kernel}"] if call.parts.finish is not None else []
+    return f"by {call.library}: {'; '.join(told)}; or {', '.join(part.kernel for part in call.parts.alone)}"

@@ -75,7 +75,7 @@ def print_cuda(found: Found, stage: str) -> None:
     from tensorc.codegen.cuda.assemble import assemble
     from tensorc.codegen.cuda.compile import ptx
 
-    assembly = assemble(found.pipeline.run(found.graph, Context("cuda")))
+    assembly = assemble(found.pipeline.run(found.graph, Context("cuda")), libraries=True)
     if stage == "cuda":
         print(f"# {found.graph.name}\n\n{assembly}")
     else:

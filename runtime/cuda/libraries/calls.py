@@ -50,26 +50,24 @@ class Launchable(Protocol):
 
 
 class Called:
-    """A launch that a library does where it can, and our kernel where not.
+    """A launch that a library does where it can, and kernels of ours where not.
 
     Args:
-        alone: gives the kernel that does all of the work, which is not loaded before it is needed.
-        finish: gives that of the epilogue.
+        code: our kernels by name.
     """
 
-    def __init__(self, call: Call, by: Libraries, alone: Callable[[], Launchable],
-                 finish: Callable[[], Launchable]) -> None:
-        self._call, self._by, self._alone, self._finish = call, by, alone, finish
+    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable]) -> None:
+        self._call, self._by = call, by
+        self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
+        self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
     def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         """Adds the work to the stream of a lane, or to the graph that is recorded there.  Raises DeviceError."""
         plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses], settings.tf32())
-        if plan is None:
-            self._alone().launch(lane, addresses, sizes)
-            return
-        self._by.run(plan, lane.stream, addresses)
-        if (finish := self._call.finish) is not None:
-            self._finish().launch(lane, [addresses[i] for i in finish.buffers], [sizes[i] for i in finish.sizes])
+        if plan is not None:
+            self._by.run(plan, lane.stream, addresses)
+        for part, kernel in self._alone if plan is None else self._finish:
+            kernel.launch(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
 
 
 class Libraries:

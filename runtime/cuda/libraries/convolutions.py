@@ -31,15 +31,21 @@ BIAS = RESULT + 1
 """The number of the bias among a graph's tensors, after the operands and the result."""
 
 Numbers = tuple[int, ...]
+Shape = tuple[Numbers, Numbers]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A convolution as cuDNN is told of it: a dimension and a stride for each axis in its order, a number for each spatial one."""
+    """A convolution as cuDNN is told of it.
 
-    x: tuple[Numbers, Numbers]
-    w: tuple[Numbers, Numbers]
-    y: tuple[Numbers, Numbers]
+    Attributes:
+        x, w, y: dimensions and strides, in elements, of axes in its order.
+        before, after, strides, dilations: a number for each spatial axis.
+    """
+
+    x: Shape
+    w: Shape
+    y: Shape
     before: Numbers
     after: Numbers
     strides: Numbers
@@ -47,7 +53,7 @@ class Geometry:
 
 
 def geometry(call: ConvolutionCall, sizes: Mapping[str, int]) -> Geometry | None:
-    """What cuDNN is told of a convolution; None where it is empty, or reads less than a part of x that it cannot leave out."""
+    """What cuDNN is told of a convolution; None where it is empty, or leaves out more of x than cuDNN can."""
     x, w, y, low = (tuple(dims.evaluate(size, sizes) for size in shape) for shape in (call.x, call.w, call.y, call.low))
     if not all((*x, *w, *y)) or min(low) < 0:
         return None
@@ -81,7 +87,8 @@ class Cudnn:
             self.handles[stream] = made
         return self.handles[stream]
 
-    def plan(self, call: Call, sizes: Mapping[str, int], alignments: Sequence[int], tf32: bool) -> ConvolutionPlan | None:
+    def plan(self, call: Call, sizes: Mapping[str, int], alignments: Sequence[int],
+             tf32: bool) -> ConvolutionPlan | None:
         """The kernel that cuDNN thinks best; None where it has none that we may use."""
         assert isinstance(call, ConvolutionCall)
         used = [FIRST, SECOND, RESULT, *([] if call.bias is None else [call.bias])]
@@ -110,18 +117,19 @@ def graph_of(kind: ConvKind, dtype: DType, of: Geometry, bias: bool, handle: Any
     within = cudnn.data_type.DOUBLE if dtype is f64 else cudnn.data_type.FLOAT
     graph = cudnn.pygraph(io_data_type=io, intermediate_data_type=within, compute_data_type=within, handle=handle)
 
-    def tensor(name: str, number: int, shape: tuple[Numbers, Numbers]) -> Any:
+    def tensor(name: str, number: int, shape: Shape) -> Any:
         return graph.tensor(name=name, dim=list(shape[0]), stride=list(shape[1]), data_type=io, uid=number + 1)
 
     how = {"pre_padding": list(of.before), "post_padding": list(of.after), "stride": list(of.strides),
            "dilation": list(of.dilations)}
     match kind:
         case "forward":
-            result, shape = graph.conv_fprop(image=tensor("x", FIRST, of.x), weight=tensor("w", SECOND, of.w), **how), of.y
+            result = graph.conv_fprop(image=tensor("x", FIRST, of.x), weight=tensor("w", SECOND, of.w), **how)
         case "input_gradient":
-            result, shape = graph.conv_dgrad(loss=tensor("y", FIRST, of.y), filter=tensor("w", SECOND, of.w), **how), of.x
+            result = graph.conv_dgrad(loss=tensor("y", FIRST, of.y), filter=tensor("w", SECOND, of.w), **how)
         case "weight_gradient":
-            result, shape = graph.conv_wgrad(image=tensor("x", FIRST, of.x), loss=tensor("y", SECOND, of.y), **how), of.w
+            result = graph.conv_wgrad(image=tensor("x", FIRST, of.x), loss=tensor("y", SECOND, of.y), **how)
+    shape = {"forward": of.y, "input_gradient": of.x, "weight_gradient": of.w}[kind]
     if bias:
         channels = shape[0][1]
         ones = (1,) * len(of.strides)
@@ -157,13 +165,13 @@ class ConvolutionPlan:
             raise DeviceError(f"cuDNN failed at a convolution: {error}") from None
 
 
-def _last_first(shape: Numbers) -> tuple[Numbers, Numbers]:
+def _last_first(shape: Numbers) -> Shape:
     """Dimensions and strides in the order n, c, spatial, of what lies in memory as n, spatial, c."""
     steps = _steps(shape)
     return (shape[0], shape[-1], *shape[1:-1]), (steps[0], steps[-1], *steps[1:-1])
 
 
-def _filter(shape: Numbers) -> tuple[Numbers, Numbers]:
+def _filter(shape: Numbers) -> Shape:
     """Dimensions and strides in the order co, ci, spatial, of what lies in memory as spatial, ci, co."""
     steps = _steps(shape)
     return (shape[-1], shape[-2], *shape[:-2]), (steps[-1], steps[-2], *steps[:-2])

@@ -1,7 +1,7 @@
 """Matrix products by cuBLASLt.
 
-cuBLASLt thinks in columns: to it, our row-major c[m, n] is cᵀ, n by m, each column contiguous; and cᵀ = bᵀ · aᵀ.  So its
-first operand is our b and its second our a:
+cuBLASLt thinks in columns: to it, our row-major c[m, n] is cᵀ, n by m, each column contiguous; and cᵀ = bᵀ · aᵀ.  So
+its first operand is our b and its second our a:
 
     b stored as [k, n]       is bᵀ as it stands, n by k, n from column to column
     b stored as [n, k]       is b, k by n, to be transposed, k from column to column
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from nvmath.bindings import cublas
-from nvmath.bindings import cublasLt as lt
+from nvmath.bindings import cublasLt as lt  # noqa: N813
 
 from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, ProductCall
 from tensorc.errors import DeviceError
