@@ -209,7 +209,7 @@ def _pair(k: ir.Kernel, name: str, a: str, b: str, m: Size) -> int | None:
 # -- long reductions
 
 
-def split(k: ir.Kernel, var: str, chunk: int) -> tuple[ir.Kernel, ir.Kernel]:
+def split(k: ir.Kernel, var: str, chunk: Size) -> tuple[ir.Kernel, ir.Kernel]:
     """Cuts the reduction loop `var` of `lets; accs; for var: …; rest` into chunks, by its extent alone.
 
     The first kernel has one more grid dimension and leaves partial results in scratch buffers [chunks, *grid]; the
@@ -226,7 +226,7 @@ def split(k: ir.Kernel, var: str, chunk: int) -> tuple[ir.Kernel, ir.Kernel]:
     start = chunk * dims.symbol(chunk_var)
     shifted = rebuild(plan.loop.body, lambda n: dims.substitute(n, {var: dims.symbol(var) + start}))
     extent = plan.loop.extent
-    each = chunk if isinstance(extent, int) and extent % chunk == 0 else dims.minimum(chunk, extent - start)
+    each = chunk if dims.mod(extent, chunk) == 0 else dims.minimum(chunk, extent - start)
     part = ir.For(var, each, shifted)
 
     scratch: list[ir.Buffer] = []
@@ -249,6 +249,19 @@ def split(k: ir.Kernel, var: str, chunk: int) -> tuple[ir.Kernel, ir.Kernel]:
     first = ir.Kernel(f"{k.name}_part", k.sizes, (*_used(k.buffers, first_body), *scratch), grid, first_body)
     second = ir.Kernel(f"{k.name}_join", k.sizes, (*scratch, *_used(k.buffers, second_body)), k.grid, second_body)
     return verify(first), verify(second)
+
+
+def followed(k: ir.Kernel, epilogue: ir.Kernel) -> ir.Kernel:
+    """The kernel, which stores one element an iteration, with what its epilogue makes of that element.
+
+    Raises InvalidKernel where the two have variables of one name.
+    """
+    (store,) = (s for s in ir.statements(k.body) if isinstance(s, ir.Store))
+    at = dict(zip((var for var, _ in epilogue.grid), store.index, strict=True))
+    body = (*k.body, *rebuild(epilogue.body, lambda n: dims.substitute(n, at)))
+    own = {b.name for b in k.buffers}
+    others = _used([b for b in epilogue.buffers if b.name not in own], epilogue.body)
+    return verify(replace(k, buffers=(*k.buffers, *others), body=body))
 
 
 @dataclass(frozen=True)

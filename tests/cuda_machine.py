@@ -62,6 +62,7 @@ class LockStep:
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         source = self.assembly.sources[kernel]
         numbers = dict(zip(source.sizes, sizes, strict=True))
+        source = source.at(numbers)
         arrays = []
         for address, dtype, count in zip(addresses, source.dtypes, source.counts, strict=True):
             assert address % dtype.size == 0

@@ -25,7 +25,7 @@ def compare(name: str, t: DType, sizes: dict[str, int], known: dict[str, int] | 
     arrays = {name: on_gpu(a) for name, a in arrays_for(kernels, sizes, special=sizes["m"] % 2 == 1).items()}
     inputs = {b.name: arrays[b.name].copy() for k in kernels for b in k.buffers if b.role in ("in", "inout")}
     for k in kernels:
-        run(emit(k, wide=wide), [arrays[b.name] for b in k.buffers], sizes)
+        run(replace(emit(k), wide=wide), [arrays[b.name] for b in k.buffers], sizes)
     with np.errstate(all="ignore"):
         meaning = case.meaning(**inputs)
     for output, want in meaning.items():
@@ -44,6 +44,18 @@ def test_text_for_known_sizes_agrees_with_numpy(n: int, m: int) -> None:
     for name, case in CASES.items():
         if f32 in case.dtypes:
             compare(name, f32, {"n": n, "m": m}, {"m": m}, wide=m == 44)
+
+
+def test_indices_have_64_bits_where_a_buffer_needs_them() -> None:
+    """Of known sizes the kernel says so itself; others are asked for their values at the launch."""
+    (k,) = CASES["row_add"].make(f32)
+    source = emit(k)
+    assert not source.wide
+    assert not source.at({"n": 1 << 15, "m": 1 << 15}).wide
+    assert source.at({"n": 1 << 16, "m": 1 << 15}).wide
+    assert source.at({"n": 1 << 16, "m": 1 << 15}).text == source.text
+    assert emit(bake(k, {"n": 1 << 16, "m": 1 << 15})).wide
+    assert not emit(bake(k, {"m": 1 << 15})).wide
 
 
 # What running in lock-step finds.

@@ -10,9 +10,11 @@ import pytest
 from cuda_machine import on_gpu
 
 from tensorc.codegen import loopir as ir
+from tensorc.codegen.cuda.emit import emit
 from tensorc.codegen.cuda.lockstep import run
-from tensorc.codegen.cuda.products import contraction, emit_product, loops_of
+from tensorc.codegen.cuda.products import contraction, emit_product, in_parts, loops_of
 from tensorc.codegen.python import oracle
+from tensorc.codegen.transform import bake_matmul, followed
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.types import DType, f16, f32, f64, i32
@@ -51,8 +53,9 @@ def arrays_of(work: ir.Matmul | ir.Conv, sizes: dict[str, int]) -> dict[str, Any
 
 
 def ran(work: ir.Matmul | ir.Conv, sizes: dict[str, int], arrays: dict[str, Any], wide: bool = False) -> Any:
-    source = emit_product(work, wide)
+    source = emit_product(work)
     assert source is not None
+    source = replace(source, wide=wide)
     own = {name: on_gpu(a) for name, a in arrays.items()}
     run(source, [own[b.name] for b in work.buffers], sizes)
     return own[work.buffers[2].name]
@@ -112,6 +115,66 @@ def test_what_lies_outside_is_not_multiplied() -> None:
     assert np.isposinf(got[0, 1:, 1:]).all()
     assert (got[0, 0] == 0).all()
     assert (got[0, :, 0] == 0).all()
+
+
+# Long sums in parts.
+
+
+def ran_in_parts(work: ir.Matmul | ir.Conv, sizes: dict[str, int], arrays: dict[str, Any]) -> tuple[Any, int]:
+    """The result of a product that is cut into two kernels, and how many parts its sum had."""
+    loops = loops_of(work)
+    found = contraction(loops)
+    assert found is not None
+    halves = in_parts(loops, found)
+    assert halves is not None
+    part, join = halves
+    if work.epilogue is not None:
+        join = followed(join, work.epilogue)
+    own = {name: on_gpu(a) for name, a in arrays.items()}
+    (scratch,) = (b for b in part.buffers if b.role == "scratch")
+    shape = tuple(dims.evaluate(s, sizes) for s in scratch.shape)
+    own[scratch.name] = on_gpu(np.full(shape, np.nan, scratch.dtype.numpy))
+    for kernel in (part, join):
+        run(emit(kernel), [own[b.name] for b in kernel.buffers], {s: sizes[s] for s in kernel.sizes})
+    return own[work.buffers[2].name], shape[0]
+
+
+@pytest.mark.parametrize(("length", "parts"), [(0, 0), (1, 1), (256, 1), (257, 2), (1000, 4)])
+def test_the_sum_of_a_weight_gradient_is_cut(length: int, parts: int) -> None:
+    work = bake_matmul(product(f32, transposed=(True, False), columns=20, epilogue=True), {"n": 24})
+    arrays = arrays_of(work, {"k": length})
+    got, count = ran_in_parts(work, {"k": length}, arrays)
+    np.testing.assert_array_equal(got, np.maximum(arrays["a"].T @ arrays["b"] + arrays["bias"], 0))
+    assert count == parts
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_sum_of_a_convolutions_weight_gradient_is_cut_along_the_batch(groups: int) -> None:
+    work, sizes = conv("weight_gradient", (16, 16), groups, 1, 1), {"n": 9}
+    arrays = arrays_of(work, sizes)
+    want = {name: a.copy() for name, a in arrays.items()}
+    oracle(work)(*(want[b.name] for b in work.buffers), sizes["n"])
+    got, parts = ran_in_parts(work, sizes, arrays)
+    np.testing.assert_array_equal(got, want["w"])
+    assert parts == 3                       # 81 places an image, so four images are 256 steps and more
+
+
+def cut(work: ir.Matmul, **known: int) -> tuple[ir.Kernel, ir.Kernel] | None:
+    loops = loops_of(bake_matmul(work, known))
+    found = contraction(loops)
+    assert found is not None
+    return in_parts(loops, found)
+
+
+def test_what_is_not_cut() -> None:
+    """Sums of results that fill a GPU, or may, and sums that are known to be short."""
+    assert cut(product(f32)) is None
+    assert cut(product(f32, columns=64)) is None
+    assert cut(product(f32), n=64, k=512, m=64) is None
+    assert cut(product(f32), n=4096, k=4096, m=4096) is None
+    halves = cut(product(f32), n=64, k=513, m=64)
+    assert halves is not None
+    assert halves[0].grid[0][1] == 3
 
 
 def test_narrow_products_are_left_to_plain_loops() -> None:

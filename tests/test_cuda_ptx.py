@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from cuda_machine import planned
@@ -86,6 +87,20 @@ def test_wide_accesses(name: str, how: type, loads: int, stores: int) -> None:
     assert isinstance(schedule(KERNELS[name]), how)
     assert len(re.findall(r"ld\.global\.v4\.(f32|b32|u32)", text)) >= loads, source.text
     assert len(re.findall(r"st\.global\.v4\.(f32|b32|u32)", text)) >= stores, source.text
+
+
+@pytest.mark.parametrize("name", ["row_add_1024", "transpose", "flat_chain"])
+def test_indices_of_64_bits(name: str) -> None:
+    """The same text once more: sizes are passed as 64 bits, and offsets are computed so."""
+    source, narrow, _ = made(name)
+    text = ptx(replace(source, wide=True))
+    code = cubin(text)
+    assert len(re.findall(r"\.param \.u64", text)) > len(re.findall(r"\.param \.u64", narrow))
+    assert ".param .u32" in narrow
+    assert ".param .u32" not in text
+    assert re.search(r"mul\.lo\.s64|mad\.lo\.s64|shl\.b64", text)
+    assert code.spilled == 0
+    assert code.registers * source.threads <= 65536
 
 
 def test_a_transpose_goes_through_shared_memory() -> None:

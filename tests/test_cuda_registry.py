@@ -13,6 +13,7 @@ from test_registry import COMPUTING, DIFFERENTIABLE, close, of_known_sizes, seve
 
 from tensorc.codegen.cuda.assemble import assemble
 from tensorc.ir.closing import close as closed
+from tensorc.ir.node import Op
 from tensorc.ops.interpret import evaluate
 
 
@@ -41,11 +42,28 @@ LENGTHY = ("windows", "ctc_")
 WEIGHTY = ("conv", "matmul", "avg_pool", "max_pool", *LENGTHY)
 
 
+def of_known(op: Op) -> OnGpu:
+    """An operation's samples at known sizes."""
+    cases = cases_of(op)
+    if op.name.startswith(LENGTHY):
+        return OnGpu([case.with_sizes(case.sizes) for case in cases[:1]])
+    return OnGpu(list(of_known_sizes(cases)))
+
+
+def of_unknown(op: Op) -> OnGpu:
+    """The same at unknown sizes."""
+    return OnGpu(distinct(case for case in cases_of(op) if case.sizes))
+
+
+def of_gradients(op: Op) -> OnGpu:
+    """The gradients of an operation's samples in float32."""
+    cases = [case for case in cases_of(op) if case.node.dtype.name == "float32"]
+    return OnGpu(distinct(filter(None, map(with_gradients, cases))))
+
+
 @pytest.mark.parametrize("op", COMPUTING, ids=lambda op: op.name)
 def test_value(op):
-    cases = cases_of(op)
-    lengthy = op.name.startswith(LENGTHY)
-    gpu = OnGpu([case.with_sizes(case.sizes) for case in cases[:1]] if lengthy else list(of_known_sizes(cases)))
+    gpu = of_known(op)
     gpu.check({}, Case.arrays)
     if op.scalar or op.reduce:
         gpu.check({}, Case.extremes)
@@ -53,13 +71,12 @@ def test_value(op):
 
 @pytest.mark.parametrize("op", [op for op in COMPUTING if not op.name.startswith(LENGTHY)], ids=lambda op: op.name)
 def test_value_for_unknown_sizes(op):
-    gpu = OnGpu(distinct(case for case in cases_of(op) if case.sizes))
+    gpu = of_unknown(op)
     for sizes in list(several_sizes(gpu.cases))[1 if op.name.startswith(WEIGHTY) else 0:2]:
         gpu.check(sizes, Case.arrays)
 
 
 @pytest.mark.parametrize("op", [op for op in DIFFERENTIABLE if op.name != "windows"], ids=lambda op: op.name)
 def test_gradient(op):
-    cases = [case for case in cases_of(op) if case.node.dtype.name == "float32"]
-    gpu = OnGpu(distinct(filter(None, map(with_gradients, cases))))
+    gpu = of_gradients(op)
     gpu.check(list(several_sizes(gpu.cases))[1], Case.arrays, slack=8)

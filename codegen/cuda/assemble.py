@@ -9,7 +9,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.assemble import Assembler, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
-from tensorc.codegen.cuda.products import contraction, loops_of
+from tensorc.codegen.cuda.products import contraction, in_parts, loops_of
 from tensorc.codegen.cuda.schedule import VECTOR, Rows, schedule
 from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.loopir import Work
@@ -17,7 +17,7 @@ from tensorc.codegen.lower import Lowered, Scratch, lower
 from tensorc.codegen.prepare import arranged, placed, reduction
 from tensorc.codegen.signature import signature
 from tensorc.codegen.spec import Launch, ProgramSpec
-from tensorc.codegen.transform import split
+from tensorc.codegen.transform import followed, split
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group, Place
@@ -102,15 +102,23 @@ def prepare(lowered: Lowered) -> list[Lowered]:
     kernel = lowered.kernel
     if isinstance(kernel, ir.Kernel):
         return placed(lowered, _cut(arranged(kernel, keep=False)))
-    product = loops_of(kernel)
-    if contraction(product) is not None:
+    product, epilogue = loops_of(kernel), kernel.epilogue
+    found = contraction(product)
+    if found is None:
+        parts = [product] if epilogue is None else [product, epilogue]
+        return [ready for part in parts for ready in prepare(replace(lowered, kernel=part))]
+    if (halves := in_parts(product, found)) is None:
         return [lowered]
-    parts = [product] if kernel.epilogue is None else [product, kernel.epilogue]
-    return [ready for part in parts for ready in prepare(replace(lowered, kernel=part))]
+    part, join = halves
+    return placed(lowered, [part, join if epilogue is None else followed(join, epilogue)])
 
 
 def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     """The kernel, or its two halves where one long reduction would leave most of the GPU idle."""
+    product = contraction(kernel)
+    if product is not None:
+        yield from in_parts(kernel, product) or (kernel,)
+        return
     found = reduction(kernel)
     if found is not None:
         by_rows = isinstance(schedule(kernel), Rows)

@@ -131,12 +131,19 @@ def _power(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
     """By squaring, bit after bit of the exponent; of a negative exponent the integer part of the result."""
     (dtype, _), (x, y) = dtypes, args
     zero, one = _number(dtype, 0), _number(dtype, 1)
-    total, square, left = one, x, y
-    for _bit in range(8 * dtype.size):
-        odd = b.trunc(left, llvm.IntType(1))
-        total = b.select(odd, b.mul(total, square), total)
-        square = b.mul(square, square)
-        left = b.lshr(left, one)
+    before, loop = b.block, b.append_basic_block("power")
+    after = b.append_basic_block("powered")
+    b.branch(loop)
+    b.position_at_end(loop)
+    total, square, left = (b.phi(llvm_type(dtype)) for _ in range(3))
+    raised = b.select(b.trunc(left, llvm.IntType(1)), b.mul(total, square), total)
+    halved = b.lshr(left, one)
+    for phi, start, value in ((total, one, raised), (square, x, b.mul(square, square)), (left, y, halved)):
+        phi.add_incoming(start, before)
+        phi.add_incoming(value, loop)
+    b.cbranch(b.icmp_unsigned("!=", halved, zero), loop, after)
+    b.position_at_end(after)
+    total = raised
     if is_unsigned(dtype):
         return total
     sign = b.select(b.trunc(y, llvm.IntType(1)), x, one)

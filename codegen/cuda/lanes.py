@@ -76,8 +76,8 @@ class LaneWriter(Writer):
         loaded_vectors: the arrays of what has been loaded for the lanes.
     """
 
-    def __init__(self, k: ir.Kernel, wide: bool) -> None:
-        super().__init__(k, k.body, wide)
+    def __init__(self, k: ir.Kernel) -> None:
+        super().__init__(k, k.body)
         self.kernel = k
         self.moves = Moves(k)
         self.accs = {s.var: s for s in ir.statements(k.body) if isinstance(s, ir.Acc)}

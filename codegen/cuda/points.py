@@ -12,9 +12,9 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Size
 
 
-def emit_points(k: ir.Kernel, how: Points, wide: bool) -> Source:
+def emit_points(k: ir.Kernel, how: Points) -> Source:
     """The text of a kernel: a thread counts the points of the grid, the last variable running fastest."""
-    writer = LaneWriter(k, wide)
+    writer = LaneWriter(k)
     total = dims.product(extent for _, extent in how.grid)
     each = how.width * how.vectors
     blocks = dims.ceildiv(total, THREADS * each)

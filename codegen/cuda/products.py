@@ -19,15 +19,22 @@ from tensorc.codegen.cuda.schedule import THREADS
 from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.cuda.text import cast, spelled, to_memory
 from tensorc.codegen.keep import DEAR
+from tensorc.codegen.loopir import Work
 from tensorc.codegen.moves import Moves
 from tensorc.codegen.schedule import cost
-from tensorc.codegen.transform import matmul_loops
+from tensorc.codegen.transform import matmul_loops, split
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.types import DType, boolean
 
 FEWEST = 8
 """Rows and columns from which tiles are worth it."""
+
+BLOCKS = 256
+"""Blocks that a large GPU has room for at a time, about; parts of a sum give as many."""
+
+SHALLOW = 256
+"""Steps of a sum that are not cut further."""
 
 Loop = tuple[str, Size]
 
@@ -48,7 +55,12 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Contraction:
-    """Σ over `summed` of first · second for each of `batch`, `rows`, `columns`; first counts where `inside` holds."""
+    """Σ over `summed` of first · second for each of `batch`, `rows`, `columns`; first counts where `inside` holds.
+
+    Attributes:
+        store: where the sum goes.
+        dtype: what it is summed in.
+    """
 
     batch: tuple[Loop, ...]
     rows: tuple[Loop, ...]
@@ -62,12 +74,25 @@ class Contraction:
 
 
 def contraction(kernel: ir.Kernel) -> Contraction | None:
-    """What the plain loops of a product say; None where tiles do not fit it."""
-    summed = tuple((s.var, s.extent) for s in ir.statements(kernel.body) if isinstance(s, ir.For))
-    (accum,) = (s for s in ir.statements(kernel.body) if isinstance(s, ir.Accum))
-    (store,) = (s for s in ir.statements(kernel.body) if isinstance(s, ir.Store))
-    lets = [s for s in ir.statements(kernel.body) if isinstance(s, ir.Let)]
-    first, second = (e for e in ir.walk(accum.values[0]) if isinstance(e, ir.Load))
+    """What plain loops say that are a product; None for others, and where tiles do not fit it."""
+    match [s for s in ir.statements(kernel.body) if not isinstance(s, ir.For)]:
+        case [ir.Acc(total, "add", dtype), *lets, ir.Accum(values=(ir.Call("mul", (a, b)),)), ir.Store() as store]:
+            first, second = map(_uncast, (a, b))
+        case _:
+            return None
+    match lets:
+        case []:
+            inside, test = None, None
+        case [ir.Let(var, inside)]:
+            test = ir.Var(var, boolean)
+        case _:
+            return None
+    result = _uncast(store.value)
+    if not (isinstance(first, ir.Load) and isinstance(second, ir.Load) and isinstance(result, ir.Var)
+            and result.name == total and first.where == second.where == test
+            and store.buffer not in (first.buffer, second.buffer)):
+        return None
+
     of_first, of_second = (frozenset().union(*map(dims.symbols, e.index)) for e in (first, second))
 
     def those(test: Callable[[str], bool]) -> tuple[Loop, ...]:
@@ -77,10 +102,19 @@ def contraction(kernel: ir.Kernel) -> Contraction | None:
         those(lambda v: v in of_first and v in of_second),
         those(lambda v: v in of_first and v not in of_second),
         those(lambda v: v not in of_first and v in of_second),
-        summed, first, second, lets[0].value if lets else None, store, accum.values[0].dtype,
+        tuple((s.var, s.extent) for s in ir.statements(kernel.body) if isinstance(s, ir.For)),
+        first, second, inside, store, dtype,
     )  # fmt: skip
+    known = {*kernel.sizes, *(var for var, _ in found.batch)}
+    grid = {var for var, extent in kernel.grid if extent != 1}
+    if not all(dims.symbols(extent) <= known for _, extent in found.summed) or not grid <= of_first | of_second:
+        return None
     few = any(isinstance(n := _count(loops), int) and n < FEWEST for loops in (found.rows, found.columns))
     return None if few else found
+
+
+def _uncast(e: ir.Expr) -> ir.Expr:
+    return e.arg if isinstance(e, ir.Cast) else e
 
 
 def loops_of(k: ir.Matmul | ir.Conv) -> ir.Kernel:
@@ -97,21 +131,40 @@ def tiles_of(c: Contraction, dear: bool) -> Tiles:
     return Tiles(64, 64, 4, 4, 16) if small or dear or c.dtype.size > 4 else Tiles(128, 128, 8, 8, 8)
 
 
-def emit_product(k: ir.Matmul | ir.Conv, wide: bool = False) -> Source | None:
-    """The text of a product with its epilogue; None where its plain loops do better."""
-    kernel = loops_of(k)
+def in_parts(kernel: ir.Kernel, c: Contraction) -> tuple[ir.Kernel, ir.Kernel] | None:
+    """A product whose result is known to be few tiles and whose sum may be long, in two: parts of the sum, all of them.
+
+    Each part is a product itself, of a piece of the outermost loop that is summed over; sizes alone say how many.
+    """
+    how = tiles_of(c, dear=False)
+    (var, extent), *inner = c.summed
+    tiles = dims.product(map(dims.ceildiv, (_count(c.batch), _count(c.rows), _count(c.columns)),
+                             (1, how.rows, how.columns)))
+    if not isinstance(tiles, int) or not 0 < tiles <= BLOCKS // 2:
+        return None
+    each = _count(inner)
+    least = -(-SHALLOW // each) if isinstance(each, int) and each else 1
+    if isinstance(extent, int) and extent <= 2 * least:
+        return None
+    return split(kernel, var, dims.maximum(least, dims.ceildiv(extent, BLOCKS // tiles)))
+
+
+def emit_product(k: Work) -> Source | None:
+    """The text of a product with its epilogue; None where its plain loops do better, or it is none."""
+    kernel = k if isinstance(k, ir.Kernel) else loops_of(k)
     found = contraction(kernel)
-    return None if found is None else _Product(k, kernel, found, wide).source_of()
+    return None if found is None else _Product(k, kernel, found).source_of()
 
 
 class _Product(LaneWriter):
     """The text of one product."""
 
-    def __init__(self, k: ir.Matmul | ir.Conv, kernel: ir.Kernel, c: Contraction, wide: bool) -> None:
-        super().__init__(k.epilogue or kernel, wide)
+    def __init__(self, k: Work, kernel: ir.Kernel, c: Contraction) -> None:
+        self.epilogue = None if isinstance(k, ir.Kernel) else k.epilogue
+        super().__init__(self.epilogue or kernel)
         self.taken |= {s.var for s in ir.statements(kernel.body) if isinstance(s, ir.For)} | {v for v, _ in kernel.grid}
         self.owner, self.c = k, c
-        self.how = tiles_of(c, dear=k.epilogue is not None and cost(k.epilogue.body) > DEAR)
+        self.how = tiles_of(c, dear=self.epilogue is not None and cost(self.epilogue.body) > DEAR)
         self.product_moves = Moves(kernel)
         self.places |= {var: "I(0)" for var, extent in kernel.grid if extent == 1}
         self.result = self.counts = ""
@@ -165,13 +218,15 @@ class _Product(LaneWriter):
             self.line("cuda.syncthreads()")
 
         row, column = self.fresh("row"), self.fresh("column")
-        with self.block(f"for {i} in range({how.down}):"), self.block(f"for {j} in range({how.across}):"):
+        with self.block(f"for {i} in range({how.down}):"):
             self.line(f"{row} = add({row0}, add({ty}, I({i} * {how.rows // how.down})))")
-            self.line(f"{column} = add({column0}, add({tx}, I({j} * {across})))")
-            with self.block(f"if both({row} < {self.size(rows)}, {column} < {self.size(columns)}):"):
+            with self.block(f"if {row} < {self.size(rows)}:"):
                 split_point(self, row, c.rows)
-                split_point(self, column, c.columns)
-                self.finish(f"{total}[{i} * {how.across} + {j}]")
+                with self.block(f"for {j} in range({how.across}):"):
+                    self.line(f"{column} = add({column0}, add({tx}, I({j} * {across})))")
+                    with self.block(f"if {column} < {self.size(columns)}:"):
+                        split_point(self, column, c.columns)
+                        self.finish(f"{total}[{i} * {how.across} + {j}]")
         blocks = dims.product(extent for _, extent in tiles)
         return self.source(self.owner.name, blocks, THREADS, str(how))
 
@@ -211,11 +266,12 @@ class _Product(LaneWriter):
 
     def finish(self, total: str) -> None:
         """Stores an element of the product, or what the epilogue makes of it."""
-        result, c, epilogue = self.owner.buffers[2], self.c, self.owner.epilogue
+        c, epilogue = self.c, self.epilogue
+        result = next(b for b in self.owner.buffers if b.name == c.store.buffer)
         product = self.bind(cast(total, c.dtype, result.dtype))
         stored = set() if epilogue is None else {s.buffer for s in ir.statements(epilogue.body)
                                                  if isinstance(s, ir.Store)}
-        if result.role != "scratch" and result.name not in stored:
+        if epilogue is None or result.role != "scratch" and result.name not in stored:
             place = self.offset(result.name, c.store.index)
             self.line(f"{spelled(result.name)}[{place}] = {to_memory(product, result.dtype)}")
         if epilogue is not None:
@@ -225,7 +281,7 @@ class _Product(LaneWriter):
             self.body(epilogue.body, None)
 
     def load(self, e: ir.Load) -> str:
-        if self.result and e.buffer == self.owner.buffers[2].name:
+        if self.result and e.buffer == self.c.store.buffer:
             return self.result
         return super().load(e)
 

@@ -21,9 +21,9 @@ REGISTERS = 64
 """Registers of a thread for what loops keep of a row."""
 
 
-def emit_rows(k: ir.Kernel, how: Rows, wide: bool) -> Source:
+def emit_rows(k: ir.Kernel, how: Rows) -> Source:
     """The text of a kernel: a block, or a warp of it, for each point of the grid."""
-    writer = _RowWriter(k, how, wide)
+    writer = _RowWriter(k, how)
     points = dims.product(extent for _, extent in k.grid)
     block = how.threads * how.several
     row = writer.fresh("row")
@@ -45,8 +45,8 @@ def emit_rows(k: ir.Kernel, how: Rows, wide: bool) -> Source:
 class _RowWriter(LaneWriter):
     """A writer of statements that the threads of a row do together."""
 
-    def __init__(self, k: ir.Kernel, how: Rows, wide: bool) -> None:
-        super().__init__(k, wide)
+    def __init__(self, k: ir.Kernel, how: Rows) -> None:
+        super().__init__(k)
         self.how = how
         self.thread = self.fresh("t")
         self.widths = dict(how.loops)

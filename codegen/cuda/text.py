@@ -10,7 +10,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import never_negative, offset
 from tensorc.codegen.cuda.intrinsics import INTRINSICS
 from tensorc.codegen.cuda.scalars import literal, spell
-from tensorc.codegen.cuda.source import Source
+from tensorc.codegen.cuda.source import Source, is_large
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Apply, Size
@@ -33,9 +33,8 @@ class Writer:
         values: the text of each variable's value.
     """
 
-    def __init__(self, k: ir.Kernel | ir.Matmul | ir.Conv, body: ir.Body, wide: bool) -> None:
+    def __init__(self, k: ir.Kernel | ir.Matmul | ir.Conv, body: ir.Body) -> None:
         self.k = k
-        self.wide = wide
         self.shapes = {b.name: b.shape for b in k.buffers}
         self.dtypes = {b.name: b.dtype for b in k.buffers}
         self.signed = frozenset(s.var for s in ir.statements(body) if isinstance(s, ir.Let | ir.Scan))
@@ -91,7 +90,7 @@ class Writer:
         text = "\n".join([f"def {spelled(name)}({parameters}):", *(self.lines or [f"{INDENT}pass"])]) + "\n"
         counts = tuple(map(dims.product, self.shapes.values()))
         return Source(spelled(name), text, tuple(self.shapes), tuple(self.dtypes.values()), counts, self.k.sizes,
-                      blocks, threads, schedule, self.wide)
+                      blocks, threads, schedule, any(map(is_large, counts)))
 
     # -- sizes
 

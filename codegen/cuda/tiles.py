@@ -15,9 +15,9 @@ from tensorc.codegen.cuda.text import from_memory, memory_kind, spelled
 from tensorc.ir import dims
 
 
-def emit_tile(k: ir.Kernel, how: Tile, wide: bool) -> Source:
+def emit_tile(k: ir.Kernel, how: Tile) -> Source:
     """The text of a kernel: a block does a tile of 32 by 32 points."""
-    writer = _TileWriter(k, wide)
+    writer = _TileWriter(k)
     extents = dict(k.grid)
     across, along = how.across, how.along
     rows, columns = extents[across], extents[along]
@@ -74,8 +74,8 @@ def _is_free(e: ir.Load, k: ir.Kernel) -> bool:
 class _TileWriter(LaneWriter):
     """A writer that finds some loads in shared memory, at the place `at`."""
 
-    def __init__(self, k: ir.Kernel, wide: bool) -> None:
-        super().__init__(k, wide)
+    def __init__(self, k: ir.Kernel) -> None:
+        super().__init__(k)
         self.shared: dict[tuple[str, ir.Index], str] = {}
         self.at = ""
 
