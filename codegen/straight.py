@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import functools
 import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from tensorc.ir.types import DType, boolean, f32, f64, i8, i16, i32, i64
 
 PREFIX = "@custom."
 SCALAR = "@custom.scalar"
@@ -23,7 +26,8 @@ SCALAR = "@custom.scalar"
 
 BINARY = frozenset("fadd fsub fmul fdiv frem add sub mul sdiv udiv srem urem shl lshr ashr and or xor".split())
 CONVERSIONS = frozenset("zext sext trunc sitofp uitofp fptosi fptoui fpext fptrunc".split())
-TYPES = frozenset(("double", "float", "i1", "i8", "i16", "i32", "i64"))
+INTEGERS: Mapping[str, DType] = {"i1": boolean, "i8": i8, "i16": i16, "i32": i32, "i64": i64}
+TYPES = frozenset(("double", "float", *INTEGERS))
 
 PURE = frozenset(
     "acos acosh asin asinh atan atan2 atanh cbrt cos cosh erf erfc exp exp2 expm1 fmod hypot lgamma log log10 log1p "
@@ -91,6 +95,26 @@ def straight(source: str) -> Straight | None:
         return _Reader(*_function(source)).straight()
     except _Crooked:
         return None
+
+
+def computing(source: str, dtypes: tuple[DType, ...]) -> DType:
+    """What a user's function computes floats in, on arguments of these dtypes.
+
+    float32 where that is the widest float among them, else float64; where it is no straight line always float64.
+    """
+    return f32 if f32 in dtypes and f64 not in dtypes and straight(source) is not None else f64
+
+
+def number(text: str) -> float:
+    """A literal of LLVM's as a number; 0 for one that may be anything."""
+    if text in ("undef", "poison", "zeroinitializer"):
+        return 0
+    if text in ("true", "false"):
+        return text == "true"
+    if text.startswith("0x"):
+        (value,) = struct.unpack("<d", int(text, 16).to_bytes(8, "little"))
+        return float(value)
+    return float(text) if "." in text or "e" in text else int(text)
 
 
 def _function(text: str) -> tuple[str, list[str]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
+import time
 from collections.abc import Mapping
 
 from tensorc import settings
@@ -14,11 +16,14 @@ from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError
 from tensorc.runtime.images import image
 
-SPIN = 2_000
-"""Pauses, of 15 to 40 ns, before an idle thread sleeps: more than lies between two kernels, less than a time slice."""
+SPIN = 100_000
+"""Nanoseconds before an idle thread sleeps: more than lies between two kernels or two calls, less than a time slice."""
 
-SPIN_CROWDED = 50
+SPIN_CROWDED = 1_500
 """The same where threads outnumber processors, and a spinning thread keeps a working one waiting."""
+
+PAUSES = 1000
+"""How many are timed: one takes 2 to 40 ns, as the processor has it."""
 
 _loaded: Library | None = None
 _loading = threading.Lock()
@@ -75,7 +80,20 @@ def _load() -> Library:
 
 def _set_threads(library: Library, threads: int) -> None:
     spin = SPIN if threads <= _processors() else SPIN_CROWDED
-    library.function("tc_set_threads", None, ctypes.c_int32, ctypes.c_int32)(threads, spin)
+    library.function("tc_set_threads", None, ctypes.c_int32, ctypes.c_int32)(threads, int(spin / _pause(library)))
+
+
+@functools.cache
+def _pause(library: Library) -> float:
+    """How long a pause takes, in nanoseconds: at best, since anything may come between."""
+    pause = library.function("tc_pause", None, ctypes.c_int32)
+
+    def timed() -> int:
+        start = time.perf_counter_ns()
+        pause(PAUSES)
+        return time.perf_counter_ns() - start
+
+    return max(min(timed() for _ in range(3)), 1) / PAUSES
 
 
 def _processors() -> int:

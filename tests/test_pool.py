@@ -118,8 +118,9 @@ define void @dawdle_all(i64 %n, ptr %counts) {
   ret void
 }
 
-; the n tasks of a region wait for each other, though not for ever; each notes how many it saw come
-%Meeting = type { i64, i64, [8 x i64] }
+; the n tasks of a region wait for each other, though not for ever; each notes how many it saw come, and on whose stack
+%Meeting = type { i64, i64, [8 x i64], [8 x i64] }
+declare ptr @llvm.frameaddress.p0(i32)
 define internal void @meet(ptr %meeting, i64 %i) {
 entry:
   %come_place = getelementptr %Meeting, ptr %meeting, i32 0, i32 1
@@ -137,6 +138,9 @@ look:
   br i1 %go_on, label %look, label %end
 end:
   store i64 %come, ptr %seen_place
+  %stack_place = getelementptr %Meeting, ptr %meeting, i32 0, i32 3, i64 %i
+  %stack = call ptr @llvm.frameaddress.p0(i32 0)
+  store ptr %stack, ptr %stack_place
   ret void
 }
 
@@ -235,10 +239,26 @@ def test_tasks_run_at_the_same_time(own_pool: Pool, count: int) -> None:
     own_pool.set_threads(count, 0)
 
     for _ in range(5):
-        meeting = np.zeros(10, np.int64)
-        meeting[0] = count
-        own_pool.meet_all(count, meeting.ctypes.data)
+        meeting = meet(own_pool, count)
         assert meeting[2:2 + count].tolist() == [count] * count
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_a_thread_has_the_same_share_of_every_region(own_pool: Pool, count: int) -> None:
+    own_pool.set_threads(count, 50)
+
+    stacks = {tuple(meet(own_pool, count)[10:10 + count].tolist()) for _ in range(20)}
+
+    assert len(stacks) == 1
+    assert len(set(stacks.pop())) == count
+
+
+def meet(own_pool: Pool, count: int) -> np.ndarray:
+    """What `count` tasks of one region noted, as a %Meeting."""
+    meeting = np.zeros(18, np.int64)
+    meeting[0] = count
+    own_pool.meet_all(count, meeting.ctypes.data)
+    return meeting
 
 
 def test_several_callers_while_the_number_of_threads_changes(own_pool: Pool) -> None:

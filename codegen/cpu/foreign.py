@@ -8,16 +8,25 @@ else is called for one lane after another.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 
 from tensorc.codegen.cpu.lanes import Lanes, llvm_type
 from tensorc.codegen.scalars import SCALARS
-from tensorc.codegen.straight import NAMES, PREFIX, PURE, SCALAR, Step, Straight, straight
-from tensorc.ir.types import DTYPES, DType, boolean, f32, f64, i8, i16, i32, i64
+from tensorc.codegen.straight import (
+    INTEGERS,
+    NAMES,
+    PREFIX,
+    PURE,
+    SCALAR,
+    Step,
+    Straight,
+    computing,
+    number,
+    straight,
+)
+from tensorc.ir.types import DTYPES, DType, f32, f64
 
 _USED = re.compile(r"@custom\.(\w+)\.v(\d+)((?:\.\w+)+)\(")
-_INTEGERS: dict[str, DType] = {"i1": boolean, "i8": i8, "i16": i16, "i32": i32, "i64": i64}
 _EXTREMES = {"smin": "smin", "smax": "smax", "umin": "umin", "umax": "umax", "abs": "abs", "ctpop": "ctpop"}
 _DIVISIONS = ("sdiv", "udiv", "srem", "urem")
 
@@ -71,14 +80,6 @@ def _definitions(fn: str, n: int, dtypes: tuple[DType, ...], fma: bool, half: bo
     yield "\n".join([head, "entry:", *lines, f"  ret {llvm_type(result, n)} {value}", "}", ""])
 
 
-def computing(source: str, dtypes: tuple[DType, ...]) -> DType:
-    """What a user's function computes floats in, on arguments of these dtypes.
-
-    float32 where that is the widest float among them, else float64; lane by lane always float64.
-    """
-    return f32 if f32 in dtypes and f64 not in dtypes and straight(source) is not None else f64
-
-
 class _Writer:
     """A straight line on lanes; doubles are lanes of the dtype that is computed in.
 
@@ -103,15 +104,13 @@ class _Writer:
     def dtype(self, kind: str) -> DType:
         if kind == "double":
             return self.o.dtype
-        return f32 if kind == "float" else _INTEGERS[kind]
+        return f32 if kind == "float" else INTEGERS[kind]
 
     def operand(self, text: str, kind: str) -> str:
         """A name or a literal in lanes."""
         if text in self.known:
             return self.known[text]
         o = self.o.like(self.dtype(kind))
-        if text in ("undef", "poison", "zeroinitializer"):
-            return o.c(0)
         return o.c(number(text))
 
     def step(self, step: Step) -> str:
@@ -200,16 +199,6 @@ def each_lane(o: Lanes, function: str, args: tuple[str, ...], dtypes: tuple[DTyp
     return total
 
 
-def number(text: str) -> float:
-    """A literal of LLVM's as a number."""
-    if text in ("true", "false"):
-        return text == "true"
-    if text.startswith("0x"):
-        (value,) = struct.unpack("<d", int(text, 16).to_bytes(8, "little"))
-        return float(value)
-    return float(text) if "." in text or "e" in text else int(text)
-
-
 def _own(source: str, prefix: str) -> Iterator[str]:
     """The IR as it came, under names of its own, and declarations of what it calls outside."""
     text = source.replace(PREFIX, prefix)
@@ -227,4 +216,4 @@ def _dtype(short: str) -> DType:
 
 
 def _scalar_dtype(kind: str) -> DType:
-    return f64 if kind == "double" else _INTEGERS[kind]
+    return f64 if kind == "double" else INTEGERS[kind]

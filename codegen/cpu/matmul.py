@@ -30,8 +30,8 @@ from tensorc.ir.types import f32, f64, i32, i64
 
 DTYPES = (f32, f64, i32, i64)
 
-UNIT = 1 << 19
-"""Multiplications that make a unit worth its overhead."""
+UNIT = 1 << 18
+"""Multiplications that make a unit worth its overhead: two microseconds or so."""
 
 ENOUGH_UNITS = 32
 """A product is cut further only where its blocks would not stay in the second cache."""

@@ -4,14 +4,17 @@
     i32  tc_threads()                                                      how many threads share a region
     void tc_set_threads(i32 threads, i32 spin)                             and how long an idle one stays awake
     void tc_forked()                                                       in a child process, which has no workers
+    void tc_pause(i32 times)                                               what an idle one does, to be timed
     i1   workers_sleep()                                                   whether a region would wake some; internal
 
 One caller at a time owns the pool.  Whoever finds it owned, another thread or a task of the region itself, does
 its work alone, so nothing ever waits for the pool.
 
-Workers take tasks by adding one to `tickets`, a word that holds the number of tasks beside the next task.  It
-only gives out a valid ticket while its region is open: a worker that comes late either finds the tickets used up, or
-takes one of the next region, whose task it then reads.  So nobody waits for a worker that has nothing to do.
+Each thread has a share of a region's tasks, the same of every region, so that it finds in its cache what it wrote
+there; when it is through it helps with the shares of others.  Tasks are taken by adding one to the share's word of
+`tickets`, which holds the end of the share beside the next task.  It only gives out a valid ticket while its region is
+open: a worker that comes late either finds the tickets used up, or takes one of the next region, whose task it then
+reads.  So nobody waits for a worker that has nothing to do.
 
 Workers watch `generation` for a while, then sleep on it; those past the number of threads sleep on `limit`.
 """
@@ -21,7 +24,7 @@ from __future__ import annotations
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import InternalError
 
-EXPORTS = ("tc_parallel", "tc_threads", "tc_set_threads", "tc_forked")
+EXPORTS = ("tc_parallel", "tc_threads", "tc_set_threads", "tc_forked", "tc_pause")
 
 FUTEX = {"x86_64": 202, "aarch64": 98, "riscv64": 98}
 
@@ -29,6 +32,8 @@ PAUSE = {
     "x86_64": "call void @llvm.x86.sse2.pause()",
     "aarch64": "call void @llvm.aarch64.isb(i32 15)",
 }
+
+MOST_THREADS = 1024
 
 STACK = 4 << 20  # bytes for a worker; systems give between 128 KiB and 8 MiB
 
@@ -44,7 +49,8 @@ def emit_pool(target: Target) -> str:
         return SERIAL
 
     pause = PAUSE.get(target.architecture, "; no instruction to pause")
-    return STATE + CALLER + WORKER + SPIN.replace("PAUSE", pause) + SETTINGS + _system(target)
+    text = STATE + CALLER + WORKER + SPIN + SETTINGS + _system(target)
+    return text.replace("PAUSE", pause).replace("SHARES_BYTES", str(MOST_THREADS * 128))
 
 
 def _system(target: Target) -> str:
@@ -59,12 +65,15 @@ def _system(target: Target) -> str:
     raise InternalError(f"no threads on {target.triple}")
 
 
-STATE = """
-%Region = type { ptr, ptr }
+STATE = f"""
+%Region = type {{ ptr, ptr }}
 
 @owned      = internal global i32 0, align 128                        ; 1 while a caller owns the pool
 @region     = internal global %Region zeroinitializer, align 128      ; its task and context
-@tickets    = internal global i64 0, align 128                        ; tasks of the region << 32 | next task
+@tickets    = internal global [{MOST_THREADS} x [16 x i64]] zeroinitializer, align 128
+                                                                      ; of each share: its end << 32 | its next task
+@shares     = internal global i32 1, align 128                        ; how many there are
+@all      = internal global i32 0                                   ; tasks of the region
 @done       = internal global i32 0, align 128                        ; tasks finished
 @waiting    = internal global i32 0, align 128                        ; 1 while the caller sleeps on done
 @generation = internal global i32 0, align 128                        ; counts regions
@@ -102,8 +111,28 @@ open:
   store atomic ptr %task, ptr @region monotonic, align 8
   store atomic ptr %context, ptr %context_place monotonic, align 8
   store atomic i32 0, ptr @done monotonic, align 4
-  %all_tickets = shl i64 %n, 32
-  store atomic i64 %all_tickets, ptr @tickets seq_cst, align 8
+  %shares = call i32 @llvm.smin.i32(i32 %count, i32 %threads)
+  store atomic i32 %shares, ptr @shares monotonic, align 4
+  store atomic i32 %count, ptr @all monotonic, align 4
+  br label %share_out
+share_out:
+  %share = phi i32 [ 0, %open ], [ %share_next, %share_out ]
+  %start = phi i32 [ 0, %open ], [ %stop, %share_out ]
+  %share_next = add i32 %share, 1
+  %wide_next = zext i32 %share_next to i64
+  %wide_shares = zext i32 %shares to i64
+  %stop_scaled = mul i64 %n, %wide_next
+  %wide_stop = udiv i64 %stop_scaled, %wide_shares
+  %stop = trunc i64 %wide_stop to i32
+  %stop_high = shl i64 %wide_stop, 32
+  %wide_start = zext i32 %start to i64
+  %word = or i64 %stop_high, %wide_start
+  %word_place = getelementptr [16 x i64], ptr @tickets, i32 %share
+  store atomic i64 %word, ptr %word_place release, align 8
+  %sharing = icmp slt i32 %share_next, %shares
+  br i1 %sharing, label %share_out, label %announced
+
+announced:
   %before = atomicrmw add ptr @generation, i32 1 seq_cst
   %asleep = load atomic i32, ptr @sleepers seq_cst, align 4
   %some_sleep = icmp sgt i32 %asleep, 0
@@ -116,7 +145,7 @@ call_them:
   br label %take_part
 
 take_part:
-  call void @work()
+  call void @work(i32 0)
   call void @wait_until_done(i32 %count)
   store atomic i32 0, ptr @owned release, align 4
   ret void
@@ -189,25 +218,42 @@ end:
 """
 
 WORKER = """
-define internal void @work() {
+define internal void @work(i32 %number) {
 entry:
-  br label %take
+  %shares = load atomic i32, ptr @shares monotonic, align 4
+  %own = urem i32 %number, %shares
+  br label %look
+look:
+  %share = phi i32 [ %own, %entry ], [ %following, %used_up ]
+  %left = phi i32 [ %shares, %entry ], [ %fewer, %used_up ]
+  %tickets = getelementptr [16 x i64], ptr @tickets, i32 %share
+  br label %peek
+peek:
+  %found = load atomic i64, ptr %tickets monotonic, align 8
+  %some = call i1 @is_valid(i64 %found)
+  br i1 %some, label %take, label %used_up
 take:
-  %ticket = atomicrmw add ptr @tickets, i64 1 seq_cst
-  %i = and i64 %ticket, 4294967295
-  %n = lshr i64 %ticket, 32
-  %valid = icmp ult i64 %i, %n
-  br i1 %valid, label %run, label %end
+  %ticket = atomicrmw add ptr %tickets, i64 1 seq_cst
+  %valid = call i1 @is_valid(i64 %ticket)
+  br i1 %valid, label %run, label %used_up
+used_up:
+  %fewer = sub i32 %left, 1
+  %after = add i32 %share, 1
+  %at_end = icmp eq i32 %after, %shares
+  %following = select i1 %at_end, i32 0, i32 %after
+  %others = icmp sgt i32 %fewer, 0
+  br i1 %others, label %look, label %end
 run:
+  %i = and i64 %ticket, 4294967295
   %context_place = getelementptr %Region, ptr @region, i32 0, i32 1
   %task = load atomic ptr, ptr @region monotonic, align 8
   %context = load atomic ptr, ptr %context_place monotonic, align 8
   call void %task(ptr %context, i64 %i)
+  %count = load atomic i32, ptr @all monotonic, align 4         ; of this region, which ends with its last task
   %before = atomicrmw add ptr @done, i32 1 seq_cst
   %finished = add i32 %before, 1
-  %count = trunc i64 %n to i32
   %last = icmp eq i32 %finished, %count
-  br i1 %last, label %tell, label %take
+  br i1 %last, label %tell, label %peek
 tell:
   %caller_sleeps = load atomic i32, ptr @waiting seq_cst, align 4
   %must_wake = icmp ne i32 %caller_sleeps, 0
@@ -217,6 +263,13 @@ wake_caller:
   br label %end
 end:
   ret void
+}
+
+define internal i1 @is_valid(i64 %ticket) alwaysinline {
+  %next = and i64 %ticket, 4294967295
+  %stop = lshr i64 %ticket, 32
+  %valid = icmp ult i64 %next, %stop
+  ret i1 %valid
 }
 
 define internal ptr @worker(ptr %argument) {
@@ -234,7 +287,7 @@ park:
 
 help:
   %known = load atomic i32, ptr @generation acquire, align 4
-  call void @work()
+  call void @work(i32 %number)
   %spin = load atomic i32, ptr @spin monotonic, align 4
   br label %watch
 watch:
@@ -295,9 +348,22 @@ define void @tc_set_threads(i32 %threads, i32 %spin) {
   ret void
 }
 
+define void @tc_pause(i32 %times) {
+entry:
+  br label %next
+next:
+  %left = phi i32 [ %times, %entry ], [ %less, %next ]
+  PAUSE
+  %less = sub i32 %left, 1
+  %more = icmp sgt i32 %less, 0
+  br i1 %more, label %next, label %end
+end:
+  ret void
+}
+
 define void @tc_forked() {
   store i32 0, ptr @owned
-  store i64 0, ptr @tickets
+  call void @llvm.memset.p0.i64(ptr @tickets, i8 0, i64 SHARES_BYTES, i1 false)
   store i32 0, ptr @waiting
   store i32 0, ptr @sleepers
   store i32 0, ptr @started
@@ -442,6 +508,10 @@ define void @tc_set_threads(i32 %threads, i32 %spin) {
 }
 
 define void @tc_forked() {
+  ret void
+}
+
+define void @tc_pause(i32 %times) {
   ret void
 }
 """

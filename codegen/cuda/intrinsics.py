@@ -154,6 +154,60 @@ def _power(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
 _define("power", _alike(2, *INTEGERS), scalars_numpy.power, _power, arity=2)
 
 
+# Bits, and LLVM's own divisions, as functions of users have them.  Where a divisor gives nothing it counts as 1.
+def _unsigned(x: Any) -> Any:
+    return x.view(f"u{x.dtype.itemsize}")
+
+
+def _shift_numpy(shift: Callable[..., Any], unsigned: bool = False) -> Callable[[Any, Any], Any]:
+    def run(x: Any, y: Any) -> Any:
+        places = y & y.dtype.type(8 * y.dtype.itemsize - 1)
+        return shift(_unsigned(x), _unsigned(places)).view(x.dtype) if unsigned else shift(x, places)
+    return run
+
+
+def _shift(instruction: str) -> Build:
+    def build(b: Any, dtypes: tuple[DType, ...], args: Sequence[Any]) -> Any:
+        return getattr(b, instruction)(args[0], b.and_(args[1], _number(dtypes[0], 8 * dtypes[0].size - 1)))
+    return build
+
+
+def _divisor(b: Any, dtype: DType, args: Sequence[Any]) -> Any:
+    lowest = _number(dtype, -(2 ** (8 * dtype.size - 1)))
+    over = b.and_(b.icmp_signed("==", args[0], lowest), b.icmp_signed("==", args[1], _number(dtype, -1)))
+    return b.select(b.or_(over, b.icmp_signed("==", args[1], _number(dtype, 0))), _number(dtype, 1), args[1])
+
+
+def _division(instruction: str) -> Build:
+    return lambda b, dtypes, args: getattr(b, instruction)(args[0], _divisor(b, dtypes[0], args))
+
+
+def _division_numpy(unsigned: bool, rest: bool) -> Callable[[Any, Any], Any]:
+    def run(x: Any, y: Any) -> Any:
+        lowest = np.iinfo(x.dtype).min
+        safe = np.where((y == 0) | (x == lowest) & (y == -1), 1, y).astype(y.dtype)
+        if unsigned:
+            found = np.remainder if rest else np.floor_divide
+            return found(_unsigned(x), _unsigned(safe)).view(x.dtype)
+        left = np.fmod(x, safe)
+        return left if rest else (x - left) // safe
+    return run
+
+
+SIGNED = (i8, i16, i32, i64)
+for _name, _of, _instruction in (("bit_and", np.bitwise_and, "and_"), ("bit_or", np.bitwise_or, "or_"),
+                                 ("bit_xor", np.bitwise_xor, "xor")):
+    _define(_name, _alike(2, *SIGNED), _of, _plain(_instruction), arity=2)
+_define("shl", _alike(2, *SIGNED), _shift_numpy(np.left_shift), _shift("shl"), arity=2)
+_define("ashr", _alike(2, *SIGNED), _shift_numpy(np.right_shift), _shift("ashr"), arity=2)
+_define("lshr", _alike(2, *SIGNED), _shift_numpy(np.right_shift, unsigned=True), _shift("lshr"), arity=2)
+for _name in ("sdiv", "srem", "udiv", "urem"):
+    _define(_name, _alike(2, *SIGNED), _division_numpy(_name[0] == "u", _name.endswith("rem")), _division(_name),
+            arity=2)
+_define("ctpop", _alike(1, *SIGNED), lambda x: np.bitwise_count(_unsigned(x)).astype(x.dtype),
+        lambda b, _, args: b.ctpop(args[0]))
+
+
 # -- choices
 
 

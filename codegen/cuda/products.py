@@ -7,17 +7,17 @@ into a matrix beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.convolution import conv_loops
 from tensorc.codegen.cuda.lanes import LaneWriter
 from tensorc.codegen.cuda.points import split_point
-from tensorc.codegen.cuda.scalars import literal, spell
+from tensorc.codegen.cuda.scalars import cast, literal, spell
 from tensorc.codegen.cuda.schedule import THREADS
 from tensorc.codegen.cuda.source import Source
-from tensorc.codegen.cuda.text import cast, spelled, to_memory
+from tensorc.codegen.cuda.text import spelled, to_memory
 from tensorc.codegen.keep import DEAR
 from tensorc.codegen.loopir import Work
 from tensorc.codegen.moves import Moves
@@ -75,24 +75,23 @@ class Contraction:
 
 def contraction(kernel: ir.Kernel) -> Contraction | None:
     """What plain loops say that are a product; None for others, and where tiles do not fit it."""
-    match [s for s in ir.statements(kernel.body) if not isinstance(s, ir.For)]:
-        case [ir.Acc(total, "add", dtype), *lets, ir.Accum(values=(ir.Call("mul", (a, b)),)), ir.Store() as store]:
+    loops = [s for s in ir.statements(kernel.body) if isinstance(s, ir.For)]
+    lets = {s.var: s.value for s in ir.statements(kernel.body) if isinstance(s, ir.Let)}
+    match [s for s in ir.statements(kernel.body) if not isinstance(s, ir.For | ir.Let)]:
+        case [ir.Acc(total, "add", dtype) as acc, ir.Accum(values=(value,)), ir.Store() as store]:
+            product, result = _inlined(value, lets), _uncast(_inlined(store.value, lets))
+        case _:
+            return None
+    match product:
+        case ir.Call("mul", (a, b)):
             first, second = map(_uncast, (a, b))
         case _:
             return None
-    match lets:
-        case []:
-            inside, test = None, None
-        case [ir.Let(var, inside)]:
-            test = ir.Var(var, boolean)
-        case _:
-            return None
-    result = _uncast(store.value)
     if not (isinstance(first, ir.Load) and isinstance(second, ir.Load) and isinstance(result, ir.Var)
-            and result.name == total and first.where == second.where == test
-            and store.buffer not in (first.buffer, second.buffer)):
+            and result.name == total and first.where == second.where and all(map(ir.fed, loops))
+            and {acc, store} <= {*kernel.body} and store.buffer not in (first.buffer, second.buffer)):
         return None
-
+    inside = None if first.where is None else _inlined(first.where, lets)
     of_first, of_second = (frozenset().union(*map(dims.symbols, e.index)) for e in (first, second))
 
     def those(test: Callable[[str], bool]) -> tuple[Loop, ...]:
@@ -102,15 +101,29 @@ def contraction(kernel: ir.Kernel) -> Contraction | None:
         those(lambda v: v in of_first and v in of_second),
         those(lambda v: v in of_first and v not in of_second),
         those(lambda v: v not in of_first and v in of_second),
-        tuple((s.var, s.extent) for s in ir.statements(kernel.body) if isinstance(s, ir.For)),
+        tuple((s.var, s.extent) for s in loops),
         first, second, inside, store, dtype,
     )  # fmt: skip
     known = {*kernel.sizes, *(var for var, _ in found.batch)}
+    places = {*known, *(var for var, _ in (*kernel.grid, *found.summed))}
     grid = {var for var, extent in kernel.grid if extent != 1}
-    if not all(dims.symbols(extent) <= known for _, extent in found.summed) or not grid <= of_first | of_second:
+    steady = all(dims.symbols(extent) <= known for _, extent in found.summed)
+    if not steady or not grid <= of_first | of_second <= places:
         return None
     few = any(isinstance(n := _count(loops), int) and n < FEWEST for loops in (found.rows, found.columns))
     return None if few else found
+
+
+def _inlined(e: ir.Expr, lets: Mapping[str, ir.Expr]) -> ir.Expr:
+    """An expression with what variables stand for in their places."""
+    match e:
+        case ir.Var(name) if name in lets:
+            return _inlined(lets[name], lets)
+        case ir.Call(fn, args, dtype):
+            return ir.Call(fn, tuple(_inlined(a, lets) for a in args), dtype)
+        case ir.Cast(arg, dtype):
+            return ir.Cast(_inlined(arg, lets), dtype)
+    return e
 
 
 def _uncast(e: ir.Expr) -> ir.Expr:

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 
-from tensorc.errors import DeviceError
 from tensorc.ir.types import DType, f16, f32
 
 
@@ -28,12 +27,7 @@ Recipe = Callable[["Bench", DType, tuple[str, ...]], str]
 
 
 def spell(bench: Bench, fn: str, dtype: DType, args: tuple[str, ...]) -> str:
-    """A function's text on arguments of one dtype; of `select` and of random numbers `dtype` is the result's.
-
-    Raises: DeviceError for a function that a user wrote.
-    """
-    if fn not in RECIPES:
-        raise DeviceError(f"{fn} is a function of your own, which has no code for a GPU yet")
+    """A function's text on arguments of one dtype; of `select` and of random numbers `dtype` is the result's."""
     return RECIPES[fn](bench, dtype, args)
 
 
@@ -50,6 +44,18 @@ def literal(value: float, dtype: DType) -> str:
     if math.isinf(value):
         return f"{dtype.name}({'-' if value < 0 else ''}math.inf)"
     return f"{dtype.name}({float(value)!r})"
+
+
+def cast(text: str, dtype: DType, to: DType) -> str:
+    """A value converted; float16 is widened first and narrowed last."""
+    if dtype is to:
+        return text
+    if dtype is f16:
+        text = f"from_half({text})"
+        return text if to is f32 else f"cast_{to.short}({text})"
+    if to is f16:
+        return f"to_half({text if dtype.is_float else f'cast_f32({text})'})"
+    return f"cast_{to.short}({text})"
 
 
 def library(fn: str, dtype: DType, *args: str) -> str:
@@ -171,4 +177,4 @@ RECIPES: dict[str, Recipe] = {
     "select": _intrinsic("select"), "isnan": _intrinsic("isnan"), "isfinite": _isfinite,
     "philox_uniform32": _intrinsic("philox_uniform32"), "philox_uniform64": _intrinsic("philox_uniform64"),
 }  # fmt: skip
-"""Every function of `codegen.scalars` but those that users wrote."""
+"""Every function of `codegen.scalars` but those that users wrote, which `foreign.py` inlines."""

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import never_negative, offset
+from tensorc.codegen.cuda.foreign import call
 from tensorc.codegen.cuda.intrinsics import INTRINSICS
-from tensorc.codegen.cuda.scalars import literal, spell
+from tensorc.codegen.cuda.scalars import cast, literal, spell
 from tensorc.codegen.cuda.source import Source, is_large
+from tensorc.codegen.scalars import SCALARS
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Apply, Size
-from tensorc.ir.types import DType, f16, f32
+from tensorc.ir.types import DType
 
 INDENT = "    "
 RESERVED = frozenset({
@@ -157,6 +159,8 @@ class Writer:
                 return self.load(e)
             case ir.Call(fn, args, dtype):
                 parts = tuple(self.bind(self.expr(a)) if not isinstance(a, ir.Num) else self.expr(a) for a in args)
+                if SCALARS[fn].source is not None:
+                    return call(self, fn, tuple(a.dtype for a in args), dtype, parts)
                 return spell(self, fn, dtype if fn in ("select", *_DRAWS) else args[0].dtype, parts)
             case ir.Cast(arg, dtype):
                 return cast(self.bind(self.expr(arg)), arg.dtype, dtype)
@@ -209,15 +213,3 @@ def from_memory(text: str, dtype: DType) -> str:
 def to_memory(text: str, dtype: DType) -> str:
     """A value as memory holds it."""
     return f"cast_u8({text})" if dtype.is_bool else text
-
-
-def cast(text: str, dtype: DType, to: DType) -> str:
-    """A value converted; float16 is widened first and narrowed last."""
-    if dtype is to:
-        return text
-    if dtype is f16:
-        text = f"from_half({text})"
-        return text if to is f32 else f"cast_{to.short}({text})"
-    if to is f16:
-        return f"to_half({text if dtype.is_float else f'cast_f32({text})'})"
-    return f"cast_{to.short}({text})"

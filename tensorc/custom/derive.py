@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc import ops
-from tensorc.codegen.cpu.foreign import number
-from tensorc.codegen.straight import Step, Straight
+from tensorc.codegen.straight import Step, Straight, number
 from tensorc.custom.library import operation
 from tensorc.ir.node import JointGradient, Node, NoGradient, Op, constant
 from tensorc.ir.types import DType, boolean, f32, i8, i16, i32, i64
@@ -58,8 +57,6 @@ class _Run:
     def operand(self, text: str, kind: str) -> Dual:
         if text in self.known:
             return self.known[text]
-        if text in ("undef", "poison", "zeroinitializer"):
-            return Dual(constant(0, self.kind(kind)), self.flat)
         return Dual(constant(number(text), self.kind(kind)), self.flat)
 
     def step(self, step: Step) -> Dual:

@@ -220,7 +220,7 @@ class _Elementwise:
 
     def computing(self, dtypes: tuple[DType, ...]) -> DType:
         """What floats are computed in."""
-        from tensorc.codegen.cpu.foreign import computing
+        from tensorc.codegen.straight import computing
 
         return computing(self.source(dtypes), tuple(f32 if d is f16 else d for d in dtypes))
 
