@@ -12,6 +12,7 @@ from tensorc.passes.rewrite import No, Rewrite
 
 LIGHT = ("scalar", "view", "source")
 SMALL = 24                           # operations of both branches that are better computed than chosen between
+MANY = 400                           # the same where a choice waits
 
 
 class SumOfProducts(Rewrite):
@@ -57,6 +58,8 @@ class CondOfLight(Rewrite):
     def pattern(self, x):
         return x
 
+    most = SMALL
+
     def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         return op.name == "cond"
 
@@ -65,7 +68,7 @@ class CondOfLight(Rewrite):
         heavy = next((n for n in made if not is_light(n)), None)
         if heavy is not None:
             return No(f"{heavy.op.name} is better left out where it is not needed")
-        return len(made) <= SMALL or No(f"{len(made)} operations are better left out where they are not needed")
+        return len(made) <= self.most or No(f"{len(made)} operations are better left out where they are not needed")
 
     def build(self, node):
         return select(node.args[0], inlined(node.then, node), inlined(node.otherwise, node))
@@ -83,4 +86,16 @@ def inlined(branch: Graph, node: Node) -> Node:
     return replace_nodes([branch.outputs[node.result]], operands)[0]
 
 
-RULES = (SumOfProducts(), CondOfKnown(), CondOfLight())
+class CondWithoutWaiting(CondOfLight):
+    """cond(c, then, otherwise) → select(c, then, otherwise),  where both are elementwise and a choice has to wait
+
+    In the time in which a machine waits, finds out and goes on, it computes many such operations on many elements.
+    """
+
+    most = MANY
+
+    def suits(self, machine):
+        return machine.waits or No("this machine chooses without waiting")
+
+
+RULES = (SumOfProducts(), CondOfKnown(), CondOfLight(), CondWithoutWaiting())

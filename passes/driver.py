@@ -198,6 +198,9 @@ class _Settling:
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
         """What a rule makes of a match; of the same type, and counted."""
+        fits = rule.suits(self.context.machine)
+        if not fits:
+            return fits if isinstance(fits, No) else No("it is not for this machine")
         made: list[Node] = []
         try:
             with watching(made.append):

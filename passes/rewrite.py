@@ -27,6 +27,7 @@ import numpy as np
 
 from tensorc.errors import RewriteError
 from tensorc.ir.node import Node, Op, Pattern
+from tensorc.passes.target import Target
 
 Binding = Mapping[str, Any]
 
@@ -77,7 +78,8 @@ class Rewrite:
     check(holes…): whether it applies, or No("why not").  Optional.
     build(holes…): what takes the place of the match, of the same type; No("why not") where only building tells.
 
-    A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.
+    A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.  One that
+    pays on some machines alone says in `suits` which.
 
     Attributes:
         place: where it stands in a pipeline that it joins: one or several of "before NAME", "after NAME" and "in NAME"
@@ -109,6 +111,10 @@ class Rewrite:
 
     def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         """Whether the rule is worth trying on nodes of `op` on results of `operands`; asked once for each."""
+        return True
+
+    def suits(self, machine: Target) -> bool | No:
+        """Whether the rule is for a machine."""
         return True
 
     def replacement(self, binding: Binding) -> Node | No:

@@ -79,7 +79,7 @@ class LockStep:
 
 
 def planned(graph: Graph) -> Graph:
-    return default("cuda").run(graph, Context("cuda"))
+    return default().run(graph, Context("cuda"))
 
 
 def compute(graph: Graph, assembly: CudaAssembly, values: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
