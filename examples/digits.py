@@ -108,7 +108,7 @@ def picture(path, histories, images, digits, test, read):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="how many trainings (default: 5)")
-    parser.add_argument("--epochs", type=int, default=40, help="epochs of each (default: 40)")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of each (default: 30)")
     parser.add_argument("--out", default="digits.png", metavar="FILE", help="the picture (default: digits.png)")
     options = parser.parse_args()
 

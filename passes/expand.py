@@ -27,11 +27,15 @@ class WidenMatmul(Rewrite):
     float16 is multiplied and summed in float32; of narrow integers, the low bits of wide sums are the wrapped sums.
     """
 
+    def __init__(self, computed: tuple[DType, ...]) -> None:
+        super().__init__()
+        self.computed = computed
+
     def pattern(self, a, b, ta, tb):
         return matmul(a, b, transpose_a=ta, transpose_b=tb)
 
     def check(self, node):
-        return node.dtype not in (f32, f64, i32, i64) or No(f"there are products of {node.dtype}")
+        return node.dtype not in self.computed or No(f"there are products of {node.dtype}")
 
     def build(self, node, a, b, ta, tb):
         wide = _wide(node.dtype)
@@ -43,4 +47,7 @@ def _wide(dtype: DType) -> DType:
     return f32 if dtype is f16 else i32
 
 
-RULES = (Expand(), WidenMatmul())
+COMPUTED = {"cpu": (f32, f64, i32, i64), "cuda": (f16, f32, f64, i32, i64)}
+"""The dtypes that each target computes products in; on a GPU, float16 is widened on its way into the sum."""
+
+RULES = {target: (Expand(), WidenMatmul(dtypes)) for target, dtypes in COMPUTED.items()}

@@ -20,7 +20,7 @@ def default() -> Pipeline:
         Step("loops", loops.arrange),
         Step("simplify", rewrite(*stabilise.RULES, *simplify.RULES)),
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
-        Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
+        Step("expand", rewrite(*expand.RULES[target], *fold.RULES, *simplify.RULES)),
         Step("layout", layout.assign, applies=layout.RULES),
         Step("weights", weights.fold_scales, applies=weights.RULES),
         Step("share", simplify.share),

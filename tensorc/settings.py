@@ -59,11 +59,17 @@ DUMP = Setting(
     "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
 )
 DEVICE = Setting("TENSORC_DEVICE", "`cpu`, or `cuda`, which this version refuses: it runs nothing on a GPU yet")
+TF32 = Setting(
+    "TENSORC_TF32", "`1` lets products and convolutions on a GPU round float32 operands to 10 bits, which is faster"
+)
+CUDA_LIBRARIES = Setting(
+    "TENSORC_CUDA_LIBRARIES", "`0` leaves products and convolutions on a GPU to kernels of our own"
+)
 KERAS_HOME = Setting(
     "KERAS_HOME", "where `keras.json` with floatx, epsilon and image_data_format is, instead of `~/.keras`"
 )
 
-SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, DEBUG, CHECK, DUMP, DEVICE, KERAS_HOME)
+SETTINGS = (NUM_THREADS, CACHE, CACHE_DIR, CACHE_SIZE, DEBUG, CHECK, DUMP, DEVICE, TF32, CUDA_LIBRARIES, KERAS_HOME)
 
 
 def table() -> str:
@@ -96,6 +102,11 @@ def debug() -> int:
 def check() -> bool:
     """Whether kernels run beside their references."""
     return bool(CHECK.text) and not CHECK.is_off
+
+
+def tf32() -> bool:
+    """Whether products and convolutions on a GPU may round float32 operands."""
+    return bool(TF32.text) and not TF32.is_off
 
 
 def dump() -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.passes.context import Context
 from tensorc.passes.pipeline import default
+from tensorc.runtime.cuda.libraries.calls import Called, Libraries
 from tensorc.runtime.walk import walk
 
 Array = np.ndarray[Any, Any]
@@ -35,12 +37,21 @@ def on_gpu(array: Array) -> Array:
 
 
 class LockStep:
-    """A machine of `runtime.walk`: addresses are places in one array; each buffer is checked against its own bounds."""
+    """A machine of `runtime.walk`: addresses are places in one array; each buffer is checked against its own bounds.
 
-    def __init__(self, assembly: CudaAssembly) -> None:
+    With `libraries`, products and convolutions go through these.
+    """
+
+    stream = 16
+
+    def __init__(self, assembly: CudaAssembly, libraries: Callable[[LockStep], Libraries] | None = None) -> None:
         self.assembly = assembly
         self.memory = aligned(ALIGNED)
         self.launched: list[str] = []
+        self.called: dict[str, Called] = {}
+        if libraries is not None:
+            found, code = libraries(self), {name: _Kernel(self, name) for name in assembly.sources}
+            self.called = {name: Called(call, found, code) for name, call in assembly.calls.items()}
 
     def allocate(self, count: int) -> int:
         """The address of fresh memory, full of what nobody wrote."""
@@ -60,6 +71,13 @@ class LockStep:
         return self.memory[address:address + count].copy().view(dtype).reshape(shape)
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        if kernel in self.called:
+            self.called[kernel].launch(self, addresses, sizes)
+        else:
+            self.run(kernel, addresses, sizes)
+
+    def run(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Runs a kernel's text."""
         source = self.assembly.sources[kernel]
         numbers = dict(zip(source.sizes, sizes, strict=True))
         source = source.at(numbers)
@@ -78,13 +96,25 @@ class LockStep:
         return self.memory[address:address + count].tobytes()
 
 
+@dataclass
+class _Kernel:
+    """A kernel by its name."""
+
+    machine: LockStep
+    name: str
+
+    def launch(self, _: object, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        self.machine.run(self.name, addresses, sizes)
+
+
 def planned(graph: Graph) -> Graph:
     return default().run(graph, Context("cuda"))
 
 
-def compute(graph: Graph, assembly: CudaAssembly, values: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
+def compute(graph: Graph, assembly: CudaAssembly, values: Sequence[Array], sizes: Mapping[str, int],
+            machine: LockStep | None = None) -> list[Array]:
     """The outputs of a planned graph, then the new values of its variables."""
-    machine = LockStep(assembly)
+    machine = machine or LockStep(assembly)
     assert graph.plan is not None
     params = [machine.upload(v) for v in values]
     constants = [machine.upload(np.asarray(c.value)) for c in graph.plan.constants]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterator, Mapping
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.assemble import Assembler, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
+from tensorc.codegen.cuda.library import Call, Part, Parts, call_of
 from tensorc.codegen.cuda.products import contraction, in_parts, loops_of
 from tensorc.codegen.cuda.schedule import VECTOR, Rows, schedule
 from tensorc.codegen.cuda.source import Source
@@ -41,29 +42,39 @@ class CudaAssembly:
         lowered: for each group of the plan, its kernels in the order they run.
         spec: the launches; externals are the parameters, the constants and the outputs, in this order.
         sources: the texts that launches name; equal kernels share one.
+        calls: what other launches name: work that a library may do.
     """
 
     lowered: tuple[tuple[Group, tuple[Lowered, ...]], ...]
     spec: ProgramSpec
     sources: Mapping[str, Source]
+    calls: Mapping[str, Call]
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.sources.values()))
+        calls = "".join(f"# {name} {call}\n\n" for name, call in self.calls.items())
+        return calls + "\n".join(map(str, self.sources.values()))
 
 
-def assemble(graph: Graph) -> CudaAssembly:
-    """The program of a graph that fusion and buffer planning have been through."""
-    assembler = _ForCuda(sizes_of(graph))
+def assemble(graph: Graph, libraries: bool = False) -> CudaAssembly:
+    """The program of a graph that fusion and buffer planning have been through.
+
+    Args:
+        libraries: whether products and convolutions are calls, which a library does where it can.
+    """
+    assembler = _ForCuda(sizes_of(graph), libraries)
     spec = assembler.program(graph, "")
-    return CudaAssembly(tuple(assembler.lowered), spec, assembler.sources)
+    return CudaAssembly(tuple(assembler.lowered), spec, assembler.sources, assembler.calls)
 
 
 class _ForCuda(Assembler):
     """Programs for a GPU, and the texts of their kernels."""
 
-    def __init__(self, sizes: tuple[str, ...]) -> None:
+    def __init__(self, sizes: tuple[str, ...], libraries: bool) -> None:
         super().__init__(sizes)
+        self.libraries = libraries
         self.sources: dict[str, Source] = {}
+        self.calls: dict[str, Call] = {}
+        self.called: dict[Hashable, str | None] = {}
         self.known: dict[Hashable, str] = {}
         self.aligned = True
 
@@ -76,10 +87,49 @@ class _ForCuda(Assembler):
         return spec
 
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
-        kernels = tuple(ready for each in lower(group, names, by_owner=True) for ready in prepare(each))
-        self.lowered.append((group, kernels))
-        return [Launch(self.code(each.kernel), tuple(map(places.of, each.operands)),
-                       tuple(map(dims.symbol, each.kernel.sizes)), each.kernel.name) for each in kernels]
+        found: list[Launch] = []
+        kernels: list[Lowered] = []
+        for each in lower(group, names, by_owner=True):
+            ready = prepare(each)
+            kernels += ready
+            call = self.call(each, ready)
+            if call is None:
+                found += [self.launch(k.kernel, self.code(k.kernel), k.operands, places) for k in ready]
+            else:
+                own = dict.fromkeys(x for k in ready for x in k.operands if isinstance(x, Scratch))
+                more = [x for x in own if x not in each.operands]
+                found.append(self.launch(each.kernel, call, (*each.operands, *more), places))
+        self.lowered.append((group, tuple(kernels)))
+        return found
+
+    @staticmethod
+    def launch(kernel: Work, name: str, operands: Iterable[Place | Scratch], places: Places) -> Launch:
+        return Launch(name, tuple(map(places.of, operands)), tuple(map(dims.symbol, kernel.sizes)), kernel.name)
+
+    def call(self, product: Lowered, ready: Sequence[Lowered]) -> str | None:
+        """The name of the call that stands for our kernels of a product, whose scratch memory is behind its buffers.
+
+        None for other kernels, and where there is none.
+        """
+        kernel = product.kernel
+        if not self.libraries or isinstance(kernel, ir.Kernel) or contraction(loops_of(kernel)) is None:
+            return None
+        key = self.aligned, signature(kernel)
+        if key not in self.called:
+            buffers = list(dict.fromkeys(b.name for k in (kernel, *(each.kernel for each in ready)) for b in k.buffers))
+
+            def part(each: Lowered) -> Part:
+                own = each.kernel
+                return Part(self.code(own), tuple(buffers.index(b.name) for b in own.buffers),
+                            tuple(map(kernel.sizes.index, own.sizes)))
+
+            epilogue = [] if kernel.epilogue is None else prepare(replace(product, kernel=kernel.epilogue))
+            found = call_of(kernel, Parts(tuple(map(part, ready)), next(map(part, epilogue), None)))
+            name = f"{kernel.name}_call"
+            if found is not None:
+                self.calls[name] = found
+            self.called[key] = None if found is None else name
+        return self.called[key]
 
     def code(self, kernel: Work) -> str:
         """The name of the text of a kernel: that of an equal one, or newly made."""

@@ -75,8 +75,8 @@ def print_cuda(found: Found, stage: str) -> None:
     from tensorc.codegen.cuda.assemble import assemble
     from tensorc.codegen.cuda.compile import ptx
 
-    sources = assemble(found.pipeline.run(found.graph, Context("cuda"))).sources.values()
+    assembly = assemble(found.pipeline.run(found.graph, Context("cuda")), libraries=True)
     if stage == "cuda":
-        print(f"# {found.graph.name}\n\n" + "\n".join(map(str, sources)))
+        print(f"# {found.graph.name}\n\n{assembly}")
     else:
-        print(f"// {found.graph.name}\n\n" + "\n".join(map(ptx, sources)))
+        print(f"// {found.graph.name}\n\n" + "\n".join(map(ptx, assembly.sources.values())))

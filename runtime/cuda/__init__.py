@@ -1,0 +1,1 @@
+"""Programs on an NVIDIA GPU: memory, launches, graphs, streams, variables and arrays that live there."""

@@ -1,0 +1,131 @@
+"""The calls of a program: planned once for sizes and alignments, run by a library if it has a plan, else by our kernel.
+
+A plan says which of a library's kernels runs and in how much memory, and never changes: results are the same on every
+run.  Each stream has a workspace of its own, always in the same place, so what runs can be recorded as a graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+from tensorc import settings
+from tensorc.codegen.cuda.library import Call, ProductCall
+from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
+
+log = logging.getLogger("tensorc")
+
+INSTALL = "pip install 'tensorc[cuda-libraries]'"
+
+
+class Plan(Protocol):
+    """How a library does a call at certain sizes."""
+
+    def run(self, stream: int, addresses: Sequence[int], workspace: int) -> None:
+        """Adds the work to a stream.  Raises DeviceError."""
+
+
+class Library(Protocol):
+    """A library that is loaded."""
+
+    def plan(self, call: Call, sizes: Mapping[str, int], alignments: Sequence[int], tf32: bool) -> Plan | None:
+        """A plan for buffers at addresses that are multiples of `alignments`; None where the library has none."""
+
+
+def missing() -> list[str]:
+    """What a program would run faster with, and is not installed."""
+    wanted = {"nvmath": "nvmath-python", "cudnn": "nvidia-cudnn-frontend"}
+    return [package for name, package in wanted.items() if find_spec(name) is None]
+
+
+class Launchable(Protocol):
+    """What a launch of a program names: a kernel that is loaded."""
+
+    def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Adds its work to the stream of a lane."""
+
+
+class Called:
+    """A launch that a library does where it can, and kernels of ours where not.
+
+    Args:
+        code: our kernels by name.
+    """
+
+    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable]) -> None:
+        self._call, self._by = call, by
+        self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
+        self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
+
+    def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Adds the work to the stream of a lane, or to the graph that is recorded there.  Raises DeviceError."""
+        plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses], settings.tf32())
+        if plan is not None:
+            self._by.run(plan, lane.stream, addresses)
+        for part, kernel in self._alone if plan is None else self._finish:
+            kernel.launch(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
+
+
+class Libraries:
+    """The libraries of a device, and the plans made so far.
+
+    Args:
+        allocate: gives memory of the device that is never given back.
+        relaxed: in a block of this, this thread may load and allocate while a stream of its own is recorded.
+    """
+
+    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]]) -> None:
+        self._allocate, self._relaxed = allocate, relaxed
+        self._lock = threading.Lock()
+        self._loaded: dict[str, Library | None] = {}
+        self._plans: dict[object, Plan | None] = {}
+        self._workspaces: dict[int, int] = {}
+
+    def plan(self, call: Call, sizes: Sequence[int], alignments: Sequence[int], tf32: bool) -> Plan | None:
+        """The plan for a call, `sizes` and `alignments` in its order; None where our kernel is to run."""
+        key = call, tuple(sizes), tuple(alignments), tf32
+        with self._lock:
+            if key not in self._plans:
+                with self._relaxed():
+                    library = self._library(call.library)
+                    numbers = dict(zip(call.sizes, sizes, strict=True))
+                    self._plans[key] = None if library is None else library.plan(call, numbers, alignments, tf32)
+            return self._plans[key]
+
+    def run(self, plan: Plan, stream: int, addresses: Sequence[int]) -> None:
+        """Adds what was planned to a stream.  Raises DeviceError."""
+        with self._lock, self._relaxed():           # a library loads its kernels when they are first launched
+            if stream not in self._workspaces:
+                self._workspaces[stream] = self._allocate(WORKSPACE)
+            plan.run(stream, addresses, self._workspaces[stream])
+
+    def _library(self, name: str) -> Library | None:
+        """A library, loaded if it is there."""
+        if name not in self._loaded:
+            self._loaded[name] = _loaded(name)
+        return self._loaded[name]
+
+
+def _loaded(name: str) -> Library | None:
+    try:
+        if name == ProductCall.library:
+            from tensorc.runtime.cuda.libraries.products import CublasLt
+
+            return CublasLt()
+        from tensorc.runtime.cuda.libraries.convolutions import Cudnn
+
+        return Cudnn()
+    except ImportError:
+        log.info("%s is not installed, so kernels of our own do its work; %s", name, INSTALL)
+    except Exception as error:
+        log.warning("%s cannot be used, so kernels of our own do its work: %s", name, error)
+    return None
+
+
+def are_wanted() -> bool:
+    """Whether programs may use the libraries."""
+    return not settings.CUDA_LIBRARIES.is_off
