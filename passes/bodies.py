@@ -52,23 +52,23 @@ class CondOfKnown(Rewrite):
 class CondOfLight(Rewrite):
     """cond(c, then, otherwise) → select(c, then, otherwise),  where both are little elementwise work
 
-    A choice ends a kernel, and a few operations cost less than what they would have to be written out for.
+    A choice ends a kernel, and a few operations cost less than what they would have to be written out for.  Many do
+    where the machine would wait, find out and go on.
     """
 
     def pattern(self, x):
         return x
 
-    most = SMALL
-
     def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         return op.name == "cond"
 
-    def check(self, node):
+    def check(self, node, machine):
         made = [n for branch in (node.then, node.otherwise) for n in postorder([branch.outputs[node.result]])]
         heavy = next((n for n in made if not is_light(n)), None)
         if heavy is not None:
             return No(f"{heavy.op.name} is better left out where it is not needed")
-        return len(made) <= self.most or No(f"{len(made)} operations are better left out where they are not needed")
+        most = MANY if machine.waits else SMALL
+        return len(made) <= most or No(f"{len(made)} operations are better left out where they are not needed")
 
     def build(self, node):
         return select(node.args[0], inlined(node.then, node), inlined(node.otherwise, node))
@@ -86,16 +86,4 @@ def inlined(branch: Graph, node: Node) -> Node:
     return replace_nodes([branch.outputs[node.result]], operands)[0]
 
 
-class CondWithoutWaiting(CondOfLight):
-    """cond(c, then, otherwise) → select(c, then, otherwise),  where both are elementwise and a choice has to wait
-
-    In the time in which a machine waits, finds out and goes on, it computes many such operations on many elements.
-    """
-
-    most = MANY
-
-    def suits(self, machine):
-        return machine.waits or No("this machine chooses without waiting")
-
-
-RULES = (SumOfProducts(), CondOfKnown(), CondOfLight(), CondWithoutWaiting())
+RULES = (SumOfProducts(), CondOfKnown(), CondOfLight())

@@ -198,13 +198,10 @@ class _Settling:
 
     def _apply(self, rule: Rewrite, node: Node, binding: Binding) -> Node | No:
         """What a rule makes of a match; of the same type, and counted."""
-        fits = rule.suits(self.context.machine)
-        if not fits:
-            return fits if isinstance(fits, No) else No("it is not for this machine")
         made: list[Node] = []
         try:
             with watching(made.append):
-                new = rule.replacement(binding)
+                new = rule.replacement(binding, self.context.machine)
         except TensorcError as error:
             raise _Broken(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}",
                           [rule.name], node) from error

@@ -13,7 +13,8 @@
             return x
 
 The names in the signature of `pattern` are holes, for operands and attributes alike.  `check` and `build`
-ask for the holes they need by name; `node` is the node that matched.
+ask for the holes they need by name; `node` is the node that matched, and
+`machine` what the graph is compiled for, as passes/target.py describes it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy as np
 
 from tensorc.errors import RewriteError
 from tensorc.ir.node import Node, Op, Pattern
-from tensorc.passes.target import Target
+from tensorc.passes.target import TARGETS, Target
 
 Binding = Mapping[str, Any]
 
@@ -78,8 +79,7 @@ class Rewrite:
     check(holes…): whether it applies, or No("why not").  Optional.
     build(holes…): what takes the place of the match, of the same type; No("why not") where only building tells.
 
-    A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.  One that
-    pays on some machines alone says in `suits` which.
+    A rule about whole families of operations has a lone hole for its pattern and says in `concerns` which.
 
     Attributes:
         place: where it stands in a pipeline that it joins: one or several of "before NAME", "after NAME" and "in NAME"
@@ -102,7 +102,7 @@ class Rewrite:
         self.patterns: tuple[Pattern, ...] = found if isinstance(found, tuple) else (found,)
         self._check = inspect.signature(self.check).parameters.values() if hasattr(self, "check") else None
         self._build = inspect.signature(self.build).parameters.values()
-        asked = {p.name for p in (*self._build, *(self._check or ()))} - {"node"}
+        asked = {p.name for p in (*self._build, *(self._check or ()))} - {"node", "machine"}
         if "node" in _holes(self.patterns[0]):
             raise RewriteError(f"{self.name}: no hole may be called node; that is what matched")
         for pattern in self.patterns:
@@ -113,12 +113,9 @@ class Rewrite:
         """Whether the rule is worth trying on nodes of `op` on results of `operands`; asked once for each."""
         return True
 
-    def suits(self, machine: Target) -> bool | No:
-        """Whether the rule is for a machine."""
-        return True
-
-    def replacement(self, binding: Binding) -> Node | No:
+    def replacement(self, binding: Binding, machine: Target = TARGETS["cpu"]) -> Node | No:
         """What the rule makes of a match, or why it makes nothing."""
+        binding = {"machine": machine, **binding}
         allowed = True if self._check is None else _call(self.check, self._check, binding)
         if not allowed:
             return allowed if isinstance(allowed, No) else No("its check says no")
