@@ -177,7 +177,7 @@ def test_examples_read_well_after_every_pass(example, golden):
 def test_the_result_does_not_depend_on_the_hash_seed():
     program = (
         "from test_pipeline import closed, default, random_outputs\n"
-        "print(*[default('cpu').up_to('share').run(closed(*random_outputs(s))) for s in range(4)])"
+        "print(*[default().up_to('share').run(closed(*random_outputs(s))) for s in range(4)])"
     )
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])
