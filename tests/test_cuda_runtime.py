@@ -457,6 +457,17 @@ def test_what_is_compiled_is_told(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
     assert "kernel" in str(function.kernels)
 
 
+def test_a_dump_holds_what_becomes_of_the_graph_on_a_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
+                                                         tmp_path: Path) -> None:
+    monkeypatch.setenv("TENSORC_DUMP", str(tmp_path))
+    x = K.placeholder((None, 4))
+    K.function([x], [K.softmax(x)], name="soft", device="cuda")([numbers(2, 4)])
+    own = tmp_path / "01-soft"
+    assert "cuda.blockIdx" in (own / "kernels.py").read_text()
+    assert "kernel" in (own / "loops.txt").read_text()
+    assert not (own / "program.ll").exists()
+
+
 def test_the_driver_is_called_as_nvidia_declares_it() -> None:
     """The table of signatures, against the declarations in NVIDIA's own bindings."""
     bindings = pytest.importorskip("cuda.bindings")

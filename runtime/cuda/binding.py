@@ -179,7 +179,8 @@ class CudaBinding:
     def _follow(self, frame: Frame, layout: Layout, arrays: Sequence[Given],
                 outputs: Sequence[DeviceArray | None]) -> Callable[[Machine], None]:
         """What goes through the program on a machine, with all that it copies from and to the host."""
-        base, staged, landed, spec = frame.memory.address, layout.staged, layout.landed, self.program.spec
+        base, staging, landing = frame.memory.address, frame.staging.address, frame.landing.address
+        staged, landed, spec = layout.staged, layout.landed, self.program.spec
         constants, keys = iter(self._constants), iter(staged.places[self._inputs:])
 
         def at(place: int | None) -> int:
@@ -201,9 +202,9 @@ class CudaBinding:
         externals += [0] * (spec.externals - len(externals))
 
         def follow(machine: Machine) -> None:
-            machine.upload(base + staged.start, frame.staging.address + staged.start, staged.size)
+            machine.upload(base + staged.start, staging + staged.start, staged.size)
             walk(spec, machine, externals, layout.sizes, base + layout.arena)
-            machine.download(frame.landing.address, base + landed.start, landed.size)
+            machine.download(landing, base + landed.start, landed.size)
 
         return follow
 
