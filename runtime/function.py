@@ -63,7 +63,8 @@ class Function:
         leaves_outputs: whether outputs stay on the device.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
-        a result whose length only a run can tell; ShapeError for sizes that contradict each other.
+        a result whose length only a run can tell, or such a result is to stay on a GPU; ShapeError for sizes that
+        contradict each other.
     """
 
     def __init__(self, name: str, inputs: Sequence[Node], outputs: Sequence[Node],
@@ -77,6 +78,9 @@ class Function:
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
         self._outputs, self._cuts = without_cuts(name, outputs, updates, provenance or {})
+        if leaves_outputs and self._cuts and device == "cuda":
+            raise ArgumentError(f"{name}: the length of output {self._cuts[0].output} is known only when computed; "
+                                f"it cannot stay on the GPU: make the function without device_outputs")
         self._cells, self._streams = dict(cells or {}), dict(streams or {})
         self._defaults = dict(defaults or {})
         self._provenance = dict(provenance or {})

@@ -19,7 +19,7 @@ from fake_gpu import FakeGpu, forget, gpu
 
 import tensorc
 from tensorc import backend as K
-from tensorc.errors import DeviceError
+from tensorc.errors import ArgumentError, DeviceError
 from tensorc.runtime.cuda import driver
 from tensorc.runtime.devices import gpus
 
@@ -455,6 +455,16 @@ def test_what_is_compiled_is_told(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
     assert re.search(r"function: compiled in .* 1 kernel; not kept in the store", told)
     assert "cuda.blockIdx" in told
     assert "kernel" in str(function.kernels)
+
+
+def test_a_result_whose_length_is_computed_comes_to_the_host(gpu: FakeGpu) -> None:
+    y = K.placeholder((2, 5, 4))
+    (decoded,), _ = K.ctc_decode(K.softmax(y), [5, 4])
+    a = numbers(2, 5, 4)
+    there, here = (K.function([y], [decoded], device=device) for device in ("cuda", "cpu"))
+    np.testing.assert_array_equal(there([a])[0], here([a])[0])
+    with pytest.raises(ArgumentError, match="output 0 is known only when computed"):
+        K.function([y], [decoded], device="cuda", device_outputs=True)
 
 
 def test_a_dump_holds_what_becomes_of_the_graph_on_a_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
