@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tensorc.codegen.bodies import Places, run_bodies
 from tensorc.codegen.externals import Externals
-from tensorc.codegen.loopir import AGE
+from tensorc.codegen.loopir import AGE, Work
 from tensorc.codegen.lower import Lowered, Scratch
 from tensorc.codegen.places import External
 from tensorc.codegen.spec import Choice, Gate, Keep, Launch, Loop, Packed, ProgramSpec, Step
@@ -24,6 +24,15 @@ from tensorc.ops.gather import NONE
 def sizes_of(graph: Graph) -> tuple[str, ...]:
     """The size symbols of a graph's parameters, sorted."""
     return tuple(sorted({s for p in graph.params for size in p.shape for s in dims.symbols(size)}))
+
+
+class KernelList(tuple[Work, ...]):
+    """Kernels in the order they run; printed one after another."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
 
 
 class Assembler(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tensorc.ir.node import Op, constant
+from tensorc.ir.node import Op, constant, symbols_of
 from tensorc.passes.rewrite import No, Rewrite
 
 LARGEST = 4096                       # elements of a result worth keeping as a constant
@@ -27,8 +27,8 @@ class Fold(Rewrite):
 
     def check(self, node):
         count = node.type.count
-        if not isinstance(count, int):
-            return No("its size is not known")
+        if not isinstance(count, int) or symbols_of(node):
+            return No("its size, or one that it is computed with, is not known")
         return count <= max(LARGEST, *(a.type.count for a in node.args)) or No(f"{count} elements are too many to keep")
 
     def build(self, node):

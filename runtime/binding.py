@@ -57,7 +57,7 @@ class Binding:
         self._inputs = inputs
         self._leaves = tuple(leaves)
         self._first_output = len(params) + len(program.constants)
-        self._users = _users_symbols(closed, in_table)
+        self._users = users_symbols(closed, in_table)
         self._names = [program.sizes[i] for i in program.order]
         self._effects = effects or None
         self._symbols = in_table
@@ -65,7 +65,8 @@ class Binding:
         self.memory = Kept(program.kept) if program.kept else None
         self._changes = [_changes(None if i < inputs else self._leaves[i - inputs]) for i in program.counted]
         self._streams = [each for each in leaves if isinstance(each, Stream)]
-        self._guard = _guard([each for each in leaves if isinstance(each, Cell)])
+        self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
+        self._guard = guard(self._cells)
         self._run = fastcall.runner(program.native) or program.native.run
         self._bind_inputs = _input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
@@ -129,6 +130,9 @@ class Binding:
 
     def _execute(self, frame: Frame, scratch: int) -> None:
         """Moves the streams on and runs the program, with `scratch` bytes of scratch memory."""
+        if Cell.any_elsewhere:
+            for cell in self._cells:
+                cell.here()
         if self._streams:
             for i, stream in enumerate(self._streams):
                 frame.keys[2 * i], frame.keys[2 * i + 1] = stream.draw()
@@ -241,9 +245,9 @@ class _Together:
             lock.release()
 
 
-def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
+def guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
     """What keeps the variables of a call to itself; None where there are none."""
-    locks = [cell.lock for cell in sorted(dict.fromkeys(cells), key=id)]
+    locks = [cell.lock for cell in sorted(cells, key=id)]
     if len(locks) == 1:
         return locks[0]
     return _Together(locks) if locks else None
@@ -254,7 +258,7 @@ def _changes(leaf: Cell | Stream | Array | None) -> ctypes.c_int64:
     return leaf.changes if isinstance(leaf, Cell) else ctypes.c_int64()
 
 
-def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
+def users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     """The user's symbol for each symbol of the graph."""
     names = {str(size): name for name, size in closed.sizes.items() if isinstance(size, dims.Dim)}
     return [names[symbol] for symbol in symbols]

@@ -47,10 +47,10 @@ def tell_program(program: Program, how: str) -> None:
         tell("\n".join(INDENT + line for line in program.passes_told))
     if level >= 3:
         tell(dump(planned))
-        tell(str(program.assembly.loops))
+        tell(program.loops())
     if level >= 4:
-        tell(program.llvm())
-        tell(program.asm())
+        for text in program.texts():
+            tell(text)
 
 
 def tell_shared(graph: Graph, program: Program) -> None:

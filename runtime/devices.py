@@ -1,13 +1,11 @@
 """Which device programs run on: asked for in the environment, in a `with`, or for a function; and what there is.
 
-So far all run on the CPU.  A GPU that is asked for is refused, with what was found and what is missing: nothing runs
-elsewhere than where it was told to.
+A GPU that is asked for and is not there is an error, with what was found and what is missing: nothing runs elsewhere than
+where it was told to.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,9 +14,6 @@ from tensorc import settings
 from tensorc.errors import ArgumentError, DeviceError
 
 DEVICES = ("cpu", "cuda")
-CAPABILITY = 75, 76
-"""CUDA's numbers for the two halves of a device's compute capability."""
-
 _current: ContextVar[str | None] = ContextVar("device", default=None)
 
 
@@ -47,37 +42,27 @@ def chosen(asked: str | None, by: str) -> str:
     if asked not in DEVICES:
         raise ArgumentError(f"{by}: {asked!r} is no device; known are {', '.join(DEVICES)}")
     if asked == "cuda":
-        found = "; ".join([*gpus(), compiler()])
-        raise DeviceError(f"{by} asks for a GPU, but this version of tensorc runs programs on the CPU only.  It shows "
-                          f"their kernels for a GPU: tensorc --dump-ir FILE --stage cuda\n  here: {found}")
+        need_gpu(by)
     return asked
+
+
+def need_gpu(by: str) -> None:
+    """Raises DeviceError where there is no GPU to run on, with what was found and what is missing."""
+    try:
+        from tensorc.runtime.cuda.device import device
+        device()
+    except DeviceError as error:
+        raise DeviceError(f"{by} asks for a GPU, but {error}\n  here: {'; '.join([*gpus(), compiler()])}") from None
 
 
 def gpus() -> list[str]:
     """A line for each GPU, or one that says why there is none."""
-    library = ctypes.util.find_library("cuda")
-    if library is None:
-        return ["no driver found"]
+    from tensorc.runtime.cuda.driver import gpus
+
     try:
-        return list(_gpus(ctypes.CDLL(library))) or ["a driver is there, but no GPU"]
-    except OSError as error:
-        return [f"the driver cannot be loaded: {error}"]
-
-
-def _gpus(driver: ctypes.CDLL) -> Iterator[str]:
-    count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return
-    for number in range(count.value):
-        driver.cuDeviceGet(ctypes.byref(device), number)
-        driver.cuDeviceGetName(name, len(name), device)
-        halves = []
-        for attribute in CAPABILITY:
-            value = ctypes.c_int()
-            driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-            halves.append(str(value.value))
-        what = f"{name.value.decode()}, compute capability {'.'.join(halves)}"
-        yield f"{what}; this version makes code for it, but runs none"
+        return list(map(str, gpus())) or ["a driver is there, but no GPU"]
+    except DeviceError as error:
+        return [str(error)]
 
 
 def compiler() -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorc import settings
 from tensorc.codegen.cpu.target import Target
-from tensorc.errors import ArgumentError, DTypeError, ShapeError
+from tensorc.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, Reach, solve
 from tensorc.ir.bounds import least
@@ -31,8 +31,9 @@ from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 if TYPE_CHECKING:
-    from tensorc.codegen.cpu.assemble import KernelList
+    from tensorc.codegen.assemble import KernelList
     from tensorc.passes.manager import Pipeline
+    from tensorc.runtime.cuda.binding import CudaBinding
     from tensorc.runtime.profile import Profile
     from tensorc.runtime.watched import Apart
 
@@ -58,6 +59,8 @@ class Function:
         defaults: values of inputs that the caller may leave out.
         passes: a pipeline, or passes that join the default one, as `tensorc.passes.choice.chosen` takes them.
         where: the user's line that made it.
+        device: what it runs on, `cpu` or `cuda`.
+        leaves_outputs: whether outputs stay on the device.
 
     Raises: ArgumentError for a placeholder that is neither fed nor has a default, or where anything is computed from
         a result whose length only a run can tell; ShapeError for sizes that contradict each other.
@@ -67,8 +70,9 @@ class Function:
                  updates: Sequence[tuple[Node, Node]] = (), *, cells: Mapping[Node, Cell] | None = None,
                  streams: Mapping[Node, Stream] | None = None, defaults: Mapping[Node, Array] | None = None,
                  provenance: Mapping[Node, tuple[Location, ...]] | None = None,
-                 passes: Any = None, where: Location | None = None) -> None:
-        self.name = name
+                 passes: Any = None, where: Location | None = None, device: str = "cpu",
+                 leaves_outputs: bool = False) -> None:
+        self.name, self.device, self.leaves_outputs = name, device, leaves_outputs
         self.where = where
         self._inputs = tuple(inputs)
         self._updates = tuple(updates)
@@ -78,8 +82,8 @@ class Function:
         self._provenance = dict(provenance or {})
         self._passes = chosen(passes)
         self._closings: dict[Known, Closed] = {}
-        self._variants: dict[Known, Binding] = {}
-        self._usual: Binding | None = None
+        self._variants: dict[Known, Binding | CudaBinding] = {}
+        self._usual: Binding | CudaBinding | None = None
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
@@ -95,16 +99,20 @@ class Function:
     def pipeline(self) -> Pipeline:
         """The passes its graph goes through."""
         from tensorc.passes.pipeline import default
-        return self._passes or default()
+        return self._passes or default(self.device)
 
     @functools.cached_property
     def ir(self) -> Graph:
         """The graph after all passes, for sizes that are all as assumed."""
-        return self.pipeline.run(self.graph)
+        from tensorc.passes.context import Context
+        return self.pipeline.run(self.graph, Context(self.device))
 
     @functools.cached_property
     def kernels(self) -> KernelList:
         """The kernels of `ir`, in the order they run."""
+        if self.device == "cuda":
+            from tensorc.codegen.cuda.assemble import assemble as assemble_for_gpu
+            return assemble_for_gpu(self.ir).loops
         from tensorc.codegen.cpu.assemble import assemble
         return assemble(self.ir, Target.host()).loops
 
@@ -169,7 +177,18 @@ class Function:
             names = ", ".join(n.name for n in self._inputs)
             raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(given)}")
         given += [self._defaults[n] for n in missing]
+        if self.device == "cuda":
+            return [self._on_gpu(value, node) for value, node in zip(given, self._inputs, strict=True)]
         return [_array(value, node, self.name) for value, node in zip(given, self._inputs, strict=True)]
+
+    def _on_gpu(self, value: object, node: Node) -> Any:
+        """The value as an array of an input's dtype, on the GPU where it is there and fits."""
+        from tensorc.runtime.cuda.array import DeviceArray
+        from tensorc.runtime.cuda.device import device
+        from tensorc.runtime.cuda.exchange import arrived
+
+        found = arrived(value, node.dtype.numpy, device())
+        return found if isinstance(found, DeviceArray) else _array(found, node, self.name)
 
     def _bound(self, arrays: Sequence[Array]) -> dict[str, int]:
         """The size symbols' values.  Raises ShapeError where an array does not fit its placeholder."""
@@ -241,7 +260,7 @@ class Function:
                     return f"{node.name} (axis {axis}) gives {n}"
         return f"a fixed size is {n}"
 
-    def _variant(self, known: Known, arrays: Sequence[Array] | None = None) -> Binding:
+    def _variant(self, known: Known, arrays: Sequence[Array] | None = None) -> Binding | CudaBinding:
         """The program for calls in which these sizes are known.
 
         Args:
@@ -260,13 +279,22 @@ class Function:
                     log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
             return self._variants[known]
 
-    def _binding(self, closed: Closed, arrays: Sequence[Array] | None) -> Binding:
+    def _binding(self, closed: Closed, arrays: Sequence[Array] | None) -> Binding | CudaBinding:
         """The program of a closed graph with what it reads besides the inputs."""
         kept, effects = self._kept(closed), self._effects(closed)
         folder = settings.dump()
         if folder is not None:
             from tensorc.runtime.dump import write
             write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept))
+        if self.device == "cuda":
+            if settings.check():
+                raise DeviceError(f"{self.name}: TENSORC_CHECK checks the kernels of programs on the CPU only; give it "
+                                  f"device='cpu'")
+            from tensorc.runtime.cuda.binding import CudaBinding
+            from tensorc.runtime.cuda.program import CudaProgram
+            left = len(self._outputs) if self.leaves_outputs else 0
+            return CudaBinding(program(closed.graph, self._passes, CudaProgram), closed, len(self._inputs), kept, effects,
+                               left)
         if settings.check():
             from tensorc.runtime.check import Checked
             return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
@@ -303,6 +331,9 @@ class Function:
         """
         from tensorc.runtime.watched import Apart
 
+        if self.device == "cuda":
+            raise DeviceError(f"{self.name} runs on a GPU, where calls are neither profiled nor checked yet; what its kernels "
+                              f"do is the same with device='cpu'")
         arrays = self._arrays(values)
         sizes = self._bound(arrays)
         closed = self._closed(self._broadcasting(sizes))

@@ -31,15 +31,16 @@ def of_passes(pipeline: Pipeline | None) -> str | None:
     return "default" if pipeline is None else pipeline.identity
 
 
-def of_program(graph: Graph, text: str, pipeline: Pipeline | None) -> str | None:
+def of_program(graph: Graph, text: str, pipeline: Pipeline | None, device: str = "") -> str | None:
     """The key of a graph's program, or None where it depends on something that is not known.
 
     Args:
         text: the graph's canonical text.
+        device: what its code is for, and made by, where that is not this processor.
     """
     passes = of_passes(pipeline)
     own = all(getattr(ops, node.op.name, None) is node.op or digest_of(node) for node in all_nodes(graph))
-    return _key("program", text, passes) if passes is not None and own else None
+    return _key("program", text, passes, device) if passes is not None and own else None
 
 
 def of_scalar(digest: str, kinds: str) -> str | None:

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -61,6 +61,8 @@ class Program:
         times: seconds spent in those of `passes`, `assemble`, `compile`, `load` that were needed.
     """
 
+    device = "cpu"
+
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
         prepare()
@@ -92,10 +94,10 @@ class Program:
         from tensorc.passes.context import Context
         from tensorc.passes.pipeline import default
 
-        context = Context()
+        context = Context(self.device)
         told = PassLog(context) if settings.debug() >= 2 else None
         with self._timed("passes"):
-            planned = (self._pipeline or default()).run(self.graph, context)
+            planned = (self._pipeline or default(self.device)).run(self.graph, context)
         self.passes_told = told.lines if told else []
         return planned
 
@@ -151,6 +153,15 @@ class Program:
         if len(self._arenas) < ARENAS:
             self._arenas.append(arena)
 
+    def loops(self) -> str:
+        """The kernels as text."""
+        return str(self.assembly.loops)
+
+    def texts(self) -> Iterator[str]:
+        """What is made of the kernels, stage by stage."""
+        yield self.llvm()
+        yield self.asm()
+
     def llvm(self) -> str:
         """The LLVM IR as generated."""
         return self.assembly.text
@@ -182,23 +193,28 @@ def canonical(graph: Graph) -> str:
     return dump(renamed, lines=False) + "".join(f"# {name} {digest}\n" for name, digest in users)
 
 
-_programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None], Program] = weakref.WeakValueDictionary()
+_programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None, type[Program]], Program] = (
+    weakref.WeakValueDictionary())
 _recent: deque[Program] = deque(maxlen=64)
 _compiling = threading.Lock()
 
 
-def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
+Kind = TypeVar("Kind", bound=Program)
+
+
+def program(graph: Graph, pipeline: Pipeline | None = None, kind: type[Kind] = Program) -> Kind:  # type: ignore[assignment]
     """The program of a graph: one that is in this process already, or in the store, or newly compiled.
 
     Args:
         pipeline: its passes; None for the default ones.
+        kind: what it runs on.
     """
     text = canonical(graph)
-    key = text, identity.of_passes(pipeline) or pipeline
+    key = text, identity.of_passes(pipeline) or pipeline, kind
     with _compiling:
         found = _programs.get(key)
         if found is None:
-            found = _programs[key] = Program(graph, text, pipeline)
+            found = _programs[key] = kind(graph, text, pipeline)
             how = "compiled" if found.compiled else "loaded"
             log.info("%s %s in %.0f ms", how, graph.name, 1e3 * sum(found.times.values()))
             tell_program(found, how if found.compiled else "loaded from the store")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -23,20 +23,39 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     return raw[offset:offset + count].view(dtype).reshape(shape)
 
 
+class Elsewhere(Protocol):
+    """Memory of a variable on another device.
+
+    It holds the value where `changes` is that of the variable; where its array does not, it is `newest`.
+    """
+
+    changes: int
+    newest: bool
+
+    def fetch(self, array: Array) -> None:
+        """Copies the value into an array of the host."""
+
+
 class Cell:
     """One variable's value: an array of fixed dtype and shape that it owns.
 
     `lock` is held while the array is read or written; a program that writes it in place holds it too.  `changes` counts
     how often it was written: programs, which keep what they make of variables, compare this number.
+
+    The newest value may be in memory of another device only: `elsewhere`.  Whoever reads the array, or writes a part of
+    it, asks for it `here` first.
     """
 
-    __slots__ = ("__weakref__", "array", "changes", "lock", "name")
+    __slots__ = ("__weakref__", "array", "changes", "elsewhere", "lock", "name")
     array: Array
+    any_elsewhere: ClassVar[bool] = False
+    """Whether any variable in this process has had memory on another device."""
 
     def __init__(self, value: Array, name: str = "variable") -> None:
         self.name = name
         self.lock = threading.RLock()
         self.changes = ctypes.c_int64(0)
+        self.elsewhere: Elsewhere | None = None
         self.array = aligned_empty(value.shape, value.dtype)
         self.array[...] = value
 
@@ -53,7 +72,14 @@ class Cell:
     def get(self) -> Array:
         """A copy of the value."""
         with self.lock:
+            self.here()
             return self.array.copy()
+
+    def here(self) -> None:
+        """Sees to it that the array holds the newest value.  The lock is held."""
+        if self.elsewhere is not None and self.elsewhere.newest:
+            self.elsewhere.fetch(self.array)
+            self.elsewhere.newest = False
 
     def set(self, value: object) -> None:
         """Takes a new value, cast where nothing but precision is lost.  Raises what `fitting` raises."""
@@ -61,6 +87,8 @@ class Cell:
         with self.lock:
             self.array[...] = new
             self.changes.value += 1
+            if self.elsewhere is not None:
+                self.elsewhere.newest = False
 
     def fitting(self, value: object, fill: bool = False) -> Array:
         """The value as an array that this cell can take.

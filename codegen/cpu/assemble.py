@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tensorc.codegen.assemble import Assembler, Panels, sizes_of
+from tensorc.codegen.assemble import Assembler, KernelList, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cpu.foreign import foreign_functions
 from tensorc.codegen.cpu.module import Module
@@ -22,15 +22,6 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.ir.kernels import Group
 from tensorc.ir.node import Node
-
-
-class KernelList(tuple[Work, ...]):
-    """Kernels in the order they run; printed one after another."""
-
-    __slots__ = ()
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self))
 
 
 @dataclass(frozen=True)

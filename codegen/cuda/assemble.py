@@ -6,7 +6,7 @@ from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, replace
 
 from tensorc.codegen import loopir as ir
-from tensorc.codegen.assemble import Assembler, Panels, sizes_of
+from tensorc.codegen.assemble import Assembler, KernelList, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
 from tensorc.codegen.cuda.library import Call, Part, Parts, call_of
@@ -49,6 +49,11 @@ class CudaAssembly:
     spec: ProgramSpec
     sources: Mapping[str, Source]
     calls: Mapping[str, Call]
+
+    @property
+    def loops(self) -> KernelList:
+        """The kernels of the loop IR, in the order they run."""
+        return KernelList(each.kernel for _, kernels in self.lowered for each in kernels)
 
     def __str__(self) -> str:
         calls = "".join(f"# {name} {call}\n\n" for name, call in self.calls.items())

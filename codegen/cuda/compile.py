@@ -10,6 +10,7 @@ import functools
 import hashlib
 import linecache
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -100,6 +101,11 @@ def cubin(text: str, capability: tuple[int, int] = (9, 0)) -> Cubin:
 
     shared = sum(int(n) for n in re.findall(r"\.shared .*\[(\d+)\];", text))
     return Cubin(entry(text), code, told(r"Used (\d+) registers"), told(r"(\d+) bytes spill stores"), shared)
+
+
+def cubins(sources: Iterable[Source], capability: tuple[int, int] = (9, 0)) -> list[Cubin]:
+    """Machine code of several kernels.  Raises DeviceError where a compiler is missing."""
+    return [cubin(ptx(source, capability), capability) for source in sources]
 
 
 # -- Numba

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-OPTIONS = ("name", "passes", "device")
+OPTIONS = ("name", "passes", "device", "device_outputs")
 
 
 class Function:
@@ -37,7 +37,8 @@ class Function:
         compiled: the runtime's function, whose `graph` and `program` show what became of it.
     """
 
-    def __init__(self, inputs: Any, outputs: Any, updates: Sequence[Any], name: str, passes: Any = None) -> None:
+    def __init__(self, inputs: Any, outputs: Any, updates: Sequence[Any], name: str, passes: Any = None,
+                 device: str = "cpu", device_outputs: bool = False) -> None:
         from tensorc.runtime.function import Function as Compiled
 
         self.name = name
@@ -56,6 +57,7 @@ class Function:
             streams={n: streams[n] for n in graph.leaves if n in streams},
             defaults={n: defaults[n] for n in graph.leaves if n in defaults},
             provenance=graph.provenance, passes=passes, where=origin_here("K.function", ()).location,
+            device=device, leaves_outputs=device_outputs,
         )
 
     def __call__(self, inputs: Any = ()) -> Any:
@@ -129,6 +131,8 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
         passes: what joins the compiler's passes: a rewrite, a graph pass, the name of one that is registered or
             installed, or a list of such; or a whole Pipeline in place of the default one.
         device: what it runs on, `cpu` or `cuda`; by default what `tensorc.device` or TENSORC_DEVICE ask for.
+        device_outputs: whether outputs stay on a GPU, as arrays that other functions and libraries take without a copy;
+            a call then returns before they are computed.
 
     Raises: DeviceError for a device that nothing runs on; ArgumentError for an unknown keyword, device or pass, a
         placeholder that is missing among the inputs, or two different plain updates of one variable.
@@ -136,8 +140,8 @@ def function(inputs: Any, outputs: Any, updates: Sequence[Any] | None = None, **
     unknown = sorted(kwargs.keys() - set(OPTIONS))
     if unknown:
         raise ArgumentError(f"unknown keyword {unknown[0]!r}; known are {', '.join(OPTIONS)}")
-    chosen(kwargs.get("device"), "K.function")
-    return Function(inputs, outputs, updates or (), kwargs.get("name") or "function", kwargs.get("passes"))
+    return Function(inputs, outputs, updates or (), kwargs.get("name") or "function", kwargs.get("passes"),
+                    chosen(kwargs.get("device"), "K.function"), bool(kwargs.get("device_outputs")))
 
 
 def eval(x: Any) -> Array:

@@ -1,0 +1,61 @@
+"""The GPU that programs run on, and what its callers share: lanes, memory, and what is left to be destroyed."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tensorc.errors import DeviceError
+from tensorc.runtime.cuda.driver import FIXES, NO_DEVICE, Driver, Gpu, P, driver, gpus, number
+from tensorc.runtime.cuda.lanes import Lanes
+from tensorc.runtime.cuda.memory import OnDevice, Pinned
+
+
+class Device:
+    """A GPU with its primary context, which other libraries in this process use as well.
+
+    Attributes:
+        gpu: which one.
+        cu: the driver's functions.
+        lanes, memory, pinned: what calls work in, memory of the device, and of the host that it can reach.
+    """
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu, self.cu = gpu, driver()
+        handle = number(self.cu.cuDeviceGet, gpu.ordinal)
+        self._context: int = number(self.cu.cuDevicePrimaryCtxRetain, handle, kind=P)
+        self._gone: deque[tuple[Callable[[Any], Any], Any]] = deque()
+        self.lanes, self.memory, self.pinned = Lanes(self.cu), OnDevice(self.cu), Pinned(self.cu)
+
+    @contextmanager
+    def current(self) -> Iterator[Driver]:
+        """Within the block, this thread's calls of the driver are for this device.  Gives the driver's functions."""
+        cu = self.cu
+        cu.cuCtxPushCurrent_v2(self._context)
+        try:
+            while self._gone:
+                destroy, handle = self._gone.popleft()
+                destroy(handle)
+            yield cu
+        finally:
+            cu.cuCtxPopCurrent_v2(ctypes.byref(P()))
+
+    def later(self, destroy: Callable[[Any], Any], handle: Any) -> None:
+        """Destroys something when that is allowed next: objects die at any time and in any thread."""
+        self._gone.append((destroy, handle))
+
+
+@functools.cache
+def device() -> Device:
+    """The GPU that programs run on: the first that the driver finds, in an order that CUDA_VISIBLE_DEVICES decides.
+
+    Raises: DeviceError where there is none, or no driver that can load what is compiled.
+    """
+    found = gpus()
+    if not found:
+        raise DeviceError(f"NVIDIA's driver finds no GPU; {FIXES[NO_DEVICE]}")
+    return Device(found[0])

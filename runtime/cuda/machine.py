@@ -1,0 +1,179 @@
+"""A machine of `runtime.walk`: what a program does is added to the work of a lane, at once or as a graph to be replayed.
+
+What a program does depends on sizes, addresses, and on numbers that it reads while it runs.  Between two of these reads
+its work is always the same: it is recorded once as a CUDA graph and takes one launch from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tensorc.runtime.cuda.device import Device
+from tensorc.runtime.cuda.driver import THREAD_LOCAL, DriverError, P, number
+from tensorc.runtime.cuda.lanes import Lane
+from tensorc.runtime.cuda.memory import Block
+
+BRANCHES = 4
+"""Answers to a read after which what follows is remembered; a bool has two, and what a check finds is mostly nothing."""
+
+
+class Launchable(Protocol):
+    """What a launch of a program names."""
+
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Adds its work to that of a lane, or to the graph that is recorded there; the device is current.
+
+        Args:
+            addresses, sizes: in the order in which the launch has them.
+        """
+
+
+class Machine:
+    """Work added to a lane as it comes.
+
+    Args:
+        word: memory of the host that the device can write to.
+    """
+
+    def __init__(self, code: Mapping[str, Launchable], lane: Lane, word: Block) -> None:
+        self.code, self.lane, self.word, self.cu = code, lane, word, lane.cu
+
+    def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        self.code[kernel].launch(self.lane, addresses, sizes)
+
+    def copy(self, destination: int, source: int, count: int) -> None:
+        if count:
+            self.cu.cuMemcpyDtoDAsync_v2(destination, source, count, self.lane.stream)
+
+    def upload(self, destination: int, source: int, count: int) -> None:
+        """Copies bytes of the host to the device."""
+        if count:
+            self.cu.cuMemcpyHtoDAsync_v2(destination, source, count, self.lane.stream)
+
+    def download(self, destination: int, source: int, count: int) -> None:
+        """Copies bytes of the device to the host."""
+        if count:
+            self.cu.cuMemcpyDtoHAsync_v2(destination, source, count, self.lane.stream)
+
+    def read(self, address: int, count: int) -> bytes:
+        assert count <= self.word.size
+        self.download(self.word.address, address, count)
+        self.lane.synchronise()
+        return self.word.bytes(count)
+
+
+class _Recorder(Machine):
+    """Work that is recorded, from where a program has read what is `known`, to where it reads again.
+
+    Attributes:
+        asks: the address and the number of bytes that it reads there.
+    """
+
+    def __init__(self, machine: Machine, known: Sequence[bytes]) -> None:
+        super().__init__(machine.code, machine.lane, machine.word)
+        self.known = list(known)
+        self.asks: tuple[int, int] | None = None
+
+    def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        if not self.known:
+            super().launch(kernel, addresses, sizes)
+
+    def copy(self, destination: int, source: int, count: int) -> None:
+        if not self.known:
+            super().copy(destination, source, count)
+
+    def upload(self, destination: int, source: int, count: int) -> None:
+        if not self.known:
+            super().upload(destination, source, count)
+
+    def download(self, destination: int, source: int, count: int) -> None:
+        if not self.known:
+            super().download(destination, source, count)
+
+    def read(self, address: int, count: int) -> bytes:
+        if self.known:
+            return self.known.pop(0)
+        self.asks = address, count
+        raise _Asks
+
+
+class _Asks(Exception):
+    """A program reads what is not known before its work so far is done."""
+
+
+class Recorded:
+    """What a program does at certain sizes and addresses, as graphs between its reads.
+
+    Args:
+        follow: goes through all of the program on a machine.
+    """
+
+    def __init__(self, on: Device, follow: Callable[[Machine], None]) -> None:
+        self._on, self._follow = on, follow
+        self._first: _Piece | None = None
+
+    def run(self, machine: Machine) -> None:
+        """Adds its work to the machine's lane.  What fails adds nothing after the read before."""
+        known: list[bytes] = []
+        if self._first is None:
+            self._first = self._record(machine, known)
+        piece = self._first
+        while True:
+            machine.cu.cuGraphLaunch(piece.graph.handle, machine.lane.stream)
+            if piece.asks is None:
+                return
+            answer = machine.read(*piece.asks)
+            known.append(answer)
+            if answer not in piece.then:
+                if len(piece.then) >= BRANCHES:
+                    piece.then.clear()
+                piece.then[answer] = self._record(machine, known)
+            piece = piece.then[answer]
+
+    def _record(self, machine: Machine, known: Sequence[bytes]) -> _Piece:
+        recorder, lane = _Recorder(machine, known), machine.lane
+        machine.cu.cuStreamBeginCapture_v2(lane.stream, THREAD_LOCAL)
+        graph = ctypes.c_void_p()
+        try:
+            with contextlib.suppress(_Asks):
+                self._follow(recorder)
+            machine.cu.cuStreamEndCapture(lane.stream, ctypes.byref(graph))
+            return _Piece(Graph(self._on, graph.value or 0), recorder.asks)
+        except BaseException:
+            if not graph:
+                with contextlib.suppress(DriverError):
+                    machine.cu.cuStreamEndCapture(lane.stream, ctypes.byref(graph))
+            raise
+        finally:
+            if graph:
+                machine.cu.cuGraphDestroy(graph)
+
+
+class Graph:
+    """A recorded graph, ready to be launched.  It outlives the recording."""
+
+    def __init__(self, on: Device, recorded: int) -> None:
+        self._on = on
+        self.handle: int = number(on.cu.cuGraphInstantiateWithFlags, recorded, 0, kind=P)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            self._on.later(self._on.cu.cuGraphExecDestroy, self.handle)
+
+
+@dataclass
+class _Piece:
+    """What a program does between two reads.
+
+    Attributes:
+        asks: what is read then; None at the program's end.
+        then: what follows, by what was read.
+    """
+
+    graph: Graph
+    asks: tuple[int, int] | None
+    then: dict[bytes, _Piece] = field(default_factory=dict)
