@@ -1,7 +1,7 @@
 """Which device programs run on: asked for in the environment, in a `with`, or for a function; and what there is.
 
-A GPU that is asked for and is not there is an error, with what was found and what is missing: nothing runs elsewhere than
-where it was told to.
+A GPU that is asked for and is not there is an error, with what was found and what is missing: nothing runs elsewhere
+than where it was told to.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
-from tensorc.runtime.program import Program, program, size_symbols
+from tensorc.runtime.program import Program, program, program_of, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
@@ -293,8 +293,8 @@ class Function:
             from tensorc.runtime.cuda.binding import CudaBinding
             from tensorc.runtime.cuda.program import CudaProgram
             left = len(self._outputs) if self.leaves_outputs else 0
-            return CudaBinding(program(closed.graph, self._passes, CudaProgram), closed, len(self._inputs), kept, effects,
-                               left)
+            made = program_of(CudaProgram, closed.graph, self._passes)
+            return CudaBinding(made, closed, len(self._inputs), kept, effects, left)
         if settings.check():
             from tensorc.runtime.check import Checked
             return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
@@ -332,8 +332,8 @@ class Function:
         from tensorc.runtime.watched import Apart
 
         if self.device == "cuda":
-            raise DeviceError(f"{self.name} runs on a GPU, where calls are neither profiled nor checked yet; what its kernels "
-                              f"do is the same with device='cpu'")
+            raise DeviceError(f"{self.name} runs on a GPU, where calls are neither profiled nor checked yet; "
+                              f"make it with device='cpu' for that")
         arrays = self._arrays(values)
         sizes = self._bound(arrays)
         closed = self._closed(self._broadcasting(sizes))

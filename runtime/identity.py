@@ -43,6 +43,11 @@ def of_program(graph: Graph, text: str, pipeline: Pipeline | None, device: str =
     return _key("program", text, passes, device) if passes is not None and own else None
 
 
+def of_kernel(text: str, device: str) -> str | None:
+    """The key of a kernel for a device, as text and as what `device` says of that and of the compiler."""
+    return _key("kernel", text, device)
+
+
 def of_scalar(digest: str, kinds: str) -> str | None:
     """The key of a user's scalar function on arguments of these kinds."""
     return _key("scalar", digest, kinds)

@@ -202,13 +202,17 @@ _compiling = threading.Lock()
 Kind = TypeVar("Kind", bound=Program)
 
 
-def program(graph: Graph, pipeline: Pipeline | None = None, kind: type[Kind] = Program) -> Kind:  # type: ignore[assignment]
-    """The program of a graph: one that is in this process already, or in the store, or newly compiled.
+def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
+    """The program of a graph for the CPU: one that is in this process already, or in the store, or newly compiled.
 
     Args:
         pipeline: its passes; None for the default ones.
-        kind: what it runs on.
     """
+    return program_of(Program, graph, pipeline)
+
+
+def program_of(kind: type[Kind], graph: Graph, pipeline: Pipeline | None) -> Kind:
+    """The same for what programs of this kind run on."""
     text = canonical(graph)
     key = text, identity.of_passes(pipeline) or pipeline, kind
     with _compiling:
@@ -220,6 +224,7 @@ def program(graph: Graph, pipeline: Pipeline | None = None, kind: type[Kind] = P
             tell_program(found, how if found.compiled else "loaded from the store")
         elif found.graph is not graph:
             tell_shared(graph, found)
+        assert isinstance(found, kind)
         _recent.append(found)
         return found
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_gpu import FakeGpu, gpu
+from fake_gpu import FakeGpu, forget, gpu
 
 from tensorc import backend as K
+from tensorc.errors import DeviceError
+from tensorc.runtime.cuda import driver
+from tensorc.runtime.devices import gpus
 
 assert gpu
 RNG = np.random.default_rng(11)
@@ -166,3 +174,246 @@ def test_ctc(gpu: FakeGpu) -> None:
     there, here = (K.function([logits], [cost], device=device) for device in ("cuda", "cpu"))
     a = numbers(2, 5, 4)
     close(there([a]), here([a]), 1e-4)
+
+
+def test_calls_of_several_threads(gpu: FakeGpu) -> None:
+    x, total = K.placeholder((None, 3)), K.variable(np.zeros(3))
+    w = K.variable(numbers(3, 3))
+    function = K.function([x], [K.dot(x, w)], [(total, total + K.sum(x, axis=0))], device="cuda")
+    batches = [numbers(n % 3 + 1, 3) for n in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for got, batch in zip(pool.map(lambda batch: function([batch])[0], batches), batches, strict=True):
+            close(got, batch @ K.get_value(w))
+    close(K.get_value(total), sum(batch.sum(axis=0) for batch in batches), 1e-4)
+
+
+def test_outputs_stay_there_and_go_on_from_there(gpu: FakeGpu) -> None:
+    x, v = K.placeholder((None, 4)), K.variable(np.zeros(4))
+    double = K.function([x], [x * 2, K.sum(x)], [(v, v + K.sum(x, axis=0))], device="cuda", device_outputs=True)
+    a = numbers(3, 4)
+    before = len(gpu.launched)
+    results = [a]
+    for _ in range(5):
+        results = [results[0], *double([results[0]])]
+        results = results[1:]
+    assert len(gpu.launched) - before < 5 * 3       # nothing waits for the last ones
+    close(results[0], a * 32)
+    assert float(results[1]) == pytest.approx(float(np.sum(a * 16)), rel=1e-4)
+    close(K.get_value(v), (a * 31).sum(axis=0), 1e-4)
+    assert (results[0].shape, results[0].dtype, len(results[0])) == ((3, 4), np.float32, 3)
+    close(K.function([x], [x + 1], device="cpu")([results[0]])[0], a * 32 + 1)
+
+
+def test_numpy_arrays_may_change_as_soon_as_a_call_returns(gpu: FakeGpu) -> None:
+    x = K.placeholder((4,))
+    function = K.function([x], [x + 1], device="cuda", device_outputs=True)
+    a = np.zeros(4, np.float32)
+    kept = []
+    for n in range(6):
+        a[:] = n
+        kept += function([a])
+    for n, each in enumerate(kept):
+        np.testing.assert_array_equal(each.get(), np.full(4, n + 1, np.float32))
+
+
+class Foreign:
+    """Another library's array, by the CUDA array interface."""
+
+    def __init__(self, array: Any, shape: Any, strides: Any = None, offset: int = 0) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = {"shape": shape, "typestr": "<f4", "data": (array.address + offset, False),
+                                         "strides": strides, "version": 3, "stream": 1}
+
+
+class ByDLPack:
+    """Another library's array, by DLPack alone."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.asked: list[Any] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.array.__dlpack_device__()
+
+    def __dlpack__(self, stream: Any = None) -> Any:
+        self.asked.append(stream)
+        return self.array.__dlpack__(stream=stream)
+
+
+def test_arrays_of_other_libraries_are_read_where_they_are(gpu: FakeGpu) -> None:
+    x = K.placeholder((None, 4))
+    keep = K.function([x], [x * 1], device="cuda", device_outputs=True)
+    negated = K.function([x], [-x], device="cuda")
+    a = numbers(3, 4)
+    (there,) = keep([a])
+    by_dlpack = ByDLPack(there)
+    for _ in range(2):
+        np.testing.assert_array_equal(negated([by_dlpack])[0], -a)
+    assert all(stream > 2 for stream in by_dlpack.asked)
+    np.testing.assert_array_equal(negated([Foreign(there, (3, 4))])[0], -a)
+    np.testing.assert_array_equal(negated([Foreign(there, (2, 4), None, 16)])[0], -a[1:])
+    np.testing.assert_array_equal(negated([Foreign(there, (2, 4), None, 4)])[0], -a.ravel()[1:9].reshape(2, 4))
+    np.testing.assert_array_equal(negated([Foreign(there, (3, 4), (4, 12))])[0], -a.ravel().reshape(4, 3).T)
+    np.testing.assert_array_equal(negated([Foreign(there, (2, 4), (-16, 4), 16)])[0], -a[1::-1])
+    with pytest.raises(DeviceError, match="its address is not of one"):
+        negated([Foreign(there, (3, 4), None, 1 << 40)])
+    told = there.__cuda_array_interface__
+    assert told["data"] == (there.address, False)
+    assert told["stream"] > 2
+    with pytest.raises(BufferError, match="stream 0"):
+        there.__dlpack__(stream=0)
+
+
+def test_memory_that_others_may_still_read_is_not_given_away(gpu: FakeGpu) -> None:
+    x = K.placeholder((None,))
+    function = K.function([x], [x + 1], device="cuda", device_outputs=True)
+    (first,) = function([np.zeros(8, np.float32)])
+    capsule = first.__dlpack__()
+    address = first.address
+    del first
+    (second,) = function([np.zeros(8, np.float32)])
+    assert second.address != address                # the capsule still has it
+    del capsule
+    gpu.fail(0)
+    (third,) = function([np.zeros(8, np.float32)])
+    assert (third.address, third.get()[0]) == (address, 1)
+
+
+def fails_everywhere(gpu: FakeGpu, call: Any, variables: Any) -> set[str]:
+    """Lets every call of the driver fail that `call` makes, one by one; the functions that failed.
+
+    Variables have all their old values then, or all their new ones, and the function can be called again.
+    """
+    old = [K.get_value(v) for v in variables]
+    call()
+    new = [K.get_value(v) for v in variables]
+    failed: set[str] = set()
+    for number in range(1, 1000):
+        for variable, value in zip(variables, old, strict=True):
+            K.set_value(variable, value)
+        gpu.fail(number)
+        with contextlib.suppress(DeviceError):
+            call()
+        if not gpu.failed:
+            gpu.check()
+            return failed
+        failed.add(gpu.failed)
+        gpu.fail(0)
+        now = [K.get_value(v) for v in variables]
+        assert any(all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(now, state, strict=True))
+                   for state in (old, new)), (number, gpu.failed)
+    raise AssertionError("there was no end")
+
+
+def test_whatever_fails_variables_are_old_or_new(gpu: FakeGpu) -> None:
+    there, batch = Adam("cuda"), Adam.batch(3)
+    failed = fails_everywhere(gpu, lambda: there.step(batch), there.all)
+    assert {"cuCtxPushCurrent_v2", "cuGraphLaunch", "cuEventSynchronize", "cuMemcpyHtoDAsync_v2"} <= failed
+
+
+def test_whatever_fails_in_a_first_call_the_next_one_works(gpu: FakeGpu) -> None:
+    a = numbers(2, 4)
+
+    def tried(number: int) -> str:
+        x, v = K.placeholder((None, 4)), K.variable(np.ones(4))
+        gpu.fail(number)
+        with contextlib.suppress(DeviceError):
+            K.function([x], [K.sum(x * v)], [(v, v + K.sum(x, axis=0))], device="cuda")([a])
+        failed = gpu.failed
+        gpu.fail(0)
+        K.set_value(v, np.ones(4))
+        close(K.function([x], [K.sum(x * v)], [(v, v + K.sum(x, axis=0))], device="cuda")([a])[0], a.sum())
+        close(K.get_value(v), 1 + a.sum(axis=0))
+        return failed
+
+    seen = set()
+    for number in range(1, 1000):
+        seen.add(tried(number))
+        forget()
+        if "" in seen:
+            break
+    needed = set(driver.SIGNATURES) - {"cuGetErrorName", "cuGetErrorString", "cuMemGetInfo_v2", "cuMemcpyDtoDAsync_v2",
+                                       "cuPointerGetAttribute", "cuEventQuery", "cuEventElapsedTime_v2"}
+        close(K.function([x], [K.sum(x * v)], [(v, v + K.sum(x, axis=0))], device="cuda")([a])[0], a.sum())
+                             "cuEventDestroy_v2", "cuStreamDestroy_v2", "cuStreamWaitEvent", "cuStreamSynchronize"}
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_whatever_fails_in_a_choice_variables_are_old_or_new(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
+                                                             recorded: bool) -> None:
+    if not recorded:
+        monkeypatch.setattr("tensorc.runtime.cuda.layout.RECORDED", 0)
+    x, v, w = K.placeholder((None, 4)), K.variable(np.ones(4)), K.variable(np.ones((4, 4)))
+    chosen = K.switch(K.sum(x) > 0, lambda: K.dot(x, w), lambda: K.exp(K.dot(x, w)))
+    updates = [(v, v * 2), (w, w + K.dot(K.transpose(x), chosen))]
+    function = K.function([x], [K.sum(chosen)], updates, device="cuda")
+    a = np.abs(numbers(2, 4))
+    failed = fails_everywhere(gpu, lambda: function([a]), [v, w])
+    assert "cuMemcpyDtoDAsync_v2" in failed
+
+
+def test_a_gpu_without_room_says_how_much_was_asked_for(gpu: FakeGpu) -> None:
+    x = K.placeholder((None,))
+    function = K.function([x], [x + 1], name="more", device="cuda")
+    function([np.zeros(10, np.float32)])
+    gpu.library.fake_memory(4_000_000)
+    try:
+        with pytest.raises(DeviceError) as raised:
+            function([np.zeros(1_000_000, np.float32)])
+        assert str(raised.value).startswith("more: the GPU's driver failed: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2), "
+                                            "out of memory: 8.4 MB were asked for, ")
+        assert "of 4.0 MB are free\n  use smaller inputs" in str(raised.value)
+        close(function([np.zeros(10, np.float32)])[0], 1)
+    finally:
+        gpu.library.fake_memory(1 << 30)
+
+
+def test_no_gpu_is_an_error_that_says_what_was_found(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    def complaint(count: int, version: int) -> str:
+        gpu.library.fake_devices(count, version)
+        forget()
+        try:
+            with pytest.raises(DeviceError) as raised:
+                K.function([], [K.constant(1.0)], device="cuda")
+        finally:
+            gpu.library.fake_devices(1, 13000)
+            forget()
+        return str(raised.value)
+
+    assert "CUDA_ERROR_NO_DEVICE (100)" in complaint(0, 13000)
+    assert "CUDA_VISIBLE_DEVICES" in complaint(0, 13000)
+    assert "for CUDA 12.4, kernels are compiled for 13.0; install NVIDIA's driver, version 580" in complaint(1, 12040)
+    monkeypatch.setattr(driver, "NAMES", ("libc.so.6",))
+    forget()
+    with pytest.raises(DeviceError, match="NVIDIA's driver has no cuInit"):
+        K.function([], [K.constant(1.0)], device="cuda")
+
+
+def test_devices_are_listed(gpu: FakeGpu) -> None:
+    assert gpus() == ["Fake GPU, compute capability 9.0"]
+
+
+def test_the_driver_is_called_as_nvidia_declares_it() -> None:
+    """The table of signatures, against the declarations in NVIDIA's own bindings."""
+    bindings = pytest.importorskip("cuda.bindings")
+    folder = Path(bindings.__file__).parent
+    declared = (folder / "cydriver.pxd").read_text()
+    loaded = (folder / "_bindings" / "cydriver.pyx").read_text()
+    kinds = {"unsigned int": driver.U, "int": driver.I, "CUdevice": driver.I, "CUresult": driver.I, "size_t": driver.N,
+             "CUdeviceptr": driver.D, "unsigned long long": driver.Q, "CUstreamCaptureMode": driver.I,
+             "CUpointer_attribute": driver.I, "CUdevice_attribute": driver.I, "const char*": ctypes.c_char_p,
+             **dict.fromkeys(["CUcontext", "CUstream", "CUevent", "CUgraph", "CUgraphExec", "CUmodule", "CUfunction"],
+                             driver.P)}
+
+    def kind(parameter: str) -> Any:
+        words = parameter.rpartition(" ")[0]
+        return kinds[words] if words in kinds or "*" not in words else driver.P
+
+    for name, arguments in driver.SIGNATURES.items():
+        plain = name.partition("_")[0].removesuffix("WithFlags")
+        (parameters,) = re.findall(rf"^cdef CUresult {plain}\((.*?)\) except", declared, re.M)
+        want = tuple(kind(p) for p in parameters.split(", ")) if parameters else ()
+        assert [ctypes.sizeof(a) for a in arguments] == [ctypes.sizeof(a) for a in want], name
+        assert [a is driver.P or a is ctypes.c_char_p for a in arguments] == [
+            a is driver.P or a is ctypes.c_char_p for a in want], name
+        assert f"__{name} = dlfcn.dlsym(handle, '{name}')" in loaded, name

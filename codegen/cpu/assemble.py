@@ -14,7 +14,7 @@ from tensorc.codegen.cpu.program import emit_program
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath_library import library
 from tensorc.codegen.cpu.watch import Watch
-from tensorc.codegen.loopir import Matmul, Work
+from tensorc.codegen.loopir import Matmul
 from tensorc.codegen.lower import Lowered, lower
 from tensorc.codegen.prepare import prepare
 from tensorc.codegen.spec import Launch, ProgramSpec

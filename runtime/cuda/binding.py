@@ -94,9 +94,9 @@ class CudaBinding:
 
         Raises: DeviceError; what effects raise.  Variables have their old values then.
         """
-        layout = self._layout(tuple(sizes[each] for each in self._users),
-                              tuple(isinstance(array, DeviceArray) for array in arrays))
         with named(self.name), self._on.current(), self._on.lanes.lent() as lane:
+            layout = self._layout(tuple(sizes[each] for each in self._users),
+                                  tuple(isinstance(array, DeviceArray) for array in arrays))
             frame = self._frame()
             frame.fit(layout, lane)
             results = self._run(frame, layout, arrays, lane)
@@ -150,7 +150,7 @@ class CudaBinding:
                     frame.recorded.popitem(last=False)
                 recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs))
             frame.recorded.move_to_end(key)
-            run = recorded.run
+            run: Callable[[Machine], None] = recorded.run
         else:
             run = self._follow(frame, layout, arrays, outputs)
 
@@ -179,7 +179,7 @@ class CudaBinding:
         externals = [array.address if isinstance(array, DeviceArray) else at(place)
                      for array, place in zip(arrays, staged.places, strict=False)]
         externals += map(address, self._leaves)
-        externals += self.program.constants
+        externals += self.program.addresses
         externals += (at(place) if output is None else output.address
                       for output, place in zip(outputs, landed.places, strict=True))
         externals += [0] * (spec.externals - len(externals))
@@ -227,7 +227,7 @@ class CudaBinding:
         return result
 
     def _frame(self) -> Frame:
-        """One that no other call uses, and whose work is done; where many are still at work, the one that began first."""
+        """One that no other call uses, its work done; where many are still at work, the one that began first."""
         try:
             frame = self._frames.pop()
         except IndexError:
@@ -253,11 +253,11 @@ class CudaBinding:
             return tuple(dims.evaluate(size, local) for size in sizes)
 
         shapes = tuple(shape(kind.shape) for kind, _ in self._types)
-        inputs = [None if stays else nbytes(shape(p.shape), p.dtype.numpy)
-                  for stays, p in zip(there, program.graph.params, strict=False)]
-        staged = Region.of(0, [*inputs, *[KEY] * len(self._streams)])
-        landed = Region.of(staged.size, [None if i < self._left else nbytes(each, dtype)
-                                         for i, (each, (_, dtype)) in enumerate(zip(shapes, self._types, strict=True))])
+        read = [nbytes(shape(p.shape), p.dtype.numpy) for p in program.graph.params]
+        written = [nbytes(each, dtype) for each, (_, dtype) in zip(shapes, self._types, strict=True)]
+        staged = Region.of(0, [*(None if stays else size for stays, size in zip(there, read, strict=False)),
+                               *[KEY] * len(self._streams)])
+        landed = Region.of(staged.size, [None if i < self._left else size for i, size in enumerate(written)])
         arena = landed.start + landed.size
         return Layout(known, staged, landed, arena, arena + dims.evaluate(program.memory, known), shapes,
                       can_be_recorded(program.spec, known))

@@ -1,7 +1,6 @@
 """NVIDIA's driver: the one module that speaks to it, through the library that comes with it and needs nothing else.
 
-Each function of the driver is called by its name in `libcuda`, whose arguments the table below gives.  What fails raises
-DriverError.
+Each function is called by its name in that library; the table below has its arguments.  What fails raises DriverError.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuEventRecord": (P, P),
     "cuEventQuery": (P,),
     "cuEventSynchronize": (P,),
-    "cuEventElapsedTime": (P, P, P),
+    "cuEventElapsedTime_v2": (P, P, P),
     "cuGraphInstantiateWithFlags": (P, P, Q),
     "cuGraphLaunch": (P, P),
     "cuGraphDestroy": (P,),
@@ -154,8 +153,8 @@ def driver() -> Driver:
     found.cuInit(0)
     version = number(found.cuDriverGetVersion)
     if version < OLDEST:
-        raise DeviceError(f"NVIDIA's driver here is for CUDA {version // 1000}.{version % 1000 // 10}, kernels are compiled "
-                          f"for {OLDEST // 1000}.0; {FIXES[36]}")
+        raise DeviceError(f"NVIDIA's driver here is for CUDA {version // 1000}.{version % 1000 // 10}, kernels are "
+                          f"compiled for {OLDEST // 1000}.0; {FIXES[36]}")
     return found
 
 

@@ -1,6 +1,6 @@
 """Arrays from and to other libraries without a copy: DLPack and the CUDA array interface.
 
-Sources: dlpack.h, version 0.8, and the Python array API standard for `__dlpack__`; "CUDA Array Interface (Version 3)" in
+Sources: dlpack.h, version 0.8; the Python array API standard, for `__dlpack__`; "CUDA Array Interface (Version 3)" in
 Numba's documentation.
 """
 
@@ -35,9 +35,10 @@ VECTOR = 16
 
 class _Tensor(ctypes.Structure):
     _fields_ = [
-        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device", ctypes.c_int32), ("ndim", ctypes.c_int32),
-        ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-        ("strides", ctypes.POINTER(ctypes.c_int64)), ("offset", ctypes.c_uint64),
+        ("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device", ctypes.c_int32),
+        ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("offset", ctypes.c_uint64),
     ]
 
 
@@ -57,15 +58,14 @@ _exported: dict[int, tuple[Any, ...]] = {}
 """What is kept alive for whoever holds a capsule, by the address of its record."""
 
 
-@_Deleter
-def _delete(record: int) -> None:
-    _exported.pop(record, None)
-
-
-@_Destructor
-def _destroy(capsule: int) -> None:
-    if _is_valid(capsule, b"dltensor"):                 # nobody took it over
+def _drop_unused(capsule: int) -> None:
+    """Drops the record of a capsule that nobody took over."""
+    if _is_valid(capsule, b"dltensor"):
         _exported.pop(_pointer_in(capsule, b"dltensor"), None)
+
+
+_delete = _Deleter(lambda record: _exported.pop(record, None) and None)
+_destroy = _Destructor(_drop_unused)
 
 
 def exported(array: DeviceArray) -> Any:
@@ -161,8 +161,8 @@ def _checked(seen: _Seen, on: Device) -> _Seen:
         except DriverError as error:
             raise DeviceError(f"an input says it is on a GPU, but its address is not of one: {error.what}") from None
         if ordinal != on.gpu.ordinal:
-            raise DeviceError(f"an input is on GPU {ordinal}, but functions run on GPU {on.gpu.ordinal}; copy it there, or "
-                              f"let CUDA_VISIBLE_DEVICES show that one only")
+            raise DeviceError(f"an input is on GPU {ordinal}, but functions run on GPU {on.gpu.ordinal}; copy it "
+                              f"there, or let CUDA_VISIBLE_DEVICES show that one only")
     return seen
 
 
@@ -187,7 +187,7 @@ def _copied(seen: _Seen, on: Device, lane: Lane) -> Array:
 
 
 def arrived(value: Any, dtype: np.dtype[Any], on: Device) -> Any:
-    """A value for an input of this dtype: what lies on the GPU and fits stays there, what does not is copied to the host.
+    """A value for an input of this dtype: what lies on the GPU and fits stays there, the rest comes to the host.
 
     Raises: what `imported` raises.
     """

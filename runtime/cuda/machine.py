@@ -1,4 +1,4 @@
-"""A machine of `runtime.walk`: what a program does is added to the work of a lane, at once or as a graph to be replayed.
+"""A machine of `runtime.walk`: what a program does becomes work of a lane, added at once or as a graph to be replayed.
 
 What a program does depends on sizes, addresses, and on numbers that it reads while it runs.  Between two of these reads
 its work is always the same: it is recorded once as a CUDA graph and takes one launch from then on.
@@ -18,7 +18,7 @@ from tensorc.runtime.cuda.lanes import Lane
 from tensorc.runtime.cuda.memory import Block
 
 BRANCHES = 4
-"""Answers to a read after which what follows is remembered; a bool has two, and what a check finds is mostly nothing."""
+"""Answers to a read for which what follows is remembered; a bool has two, and a check mostly finds nothing."""
 
 
 class Launchable(Protocol):
@@ -29,7 +29,17 @@ class Launchable(Protocol):
 
         Args:
             addresses, sizes: in the order in which the launch has them.
+
+        Raises: Unready where something has to be done first that cannot be done while a graph is recorded.
         """
+
+
+class Unready(Exception):
+    """What a launch needs once before it can be done.  Attributes: what does that, while the device is current."""
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        super().__init__()
+        self.prepare = prepare
 
 
 class Machine:
@@ -43,7 +53,11 @@ class Machine:
         self.code, self.lane, self.word, self.cu = code, lane, word, lane.cu
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        self.code[kernel].launch(self.lane, addresses, sizes)
+        try:
+            self.code[kernel].launch(self.lane, addresses, sizes)
+        except Unready as error:
+            error.prepare()
+            self.code[kernel].launch(self.lane, addresses, sizes)
 
     def copy(self, destination: int, source: int, count: int) -> None:
         if count:
@@ -80,7 +94,7 @@ class _Recorder(Machine):
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         if not self.known:
-            super().launch(kernel, addresses, sizes)
+            self.code[kernel].launch(self.lane, addresses, sizes)
 
     def copy(self, destination: int, source: int, count: int) -> None:
         if not self.known:
@@ -135,6 +149,13 @@ class Recorded:
             piece = piece.then[answer]
 
     def _record(self, machine: Machine, known: Sequence[bytes]) -> _Piece:
+        while True:
+            try:
+                return self._recorded(machine, known)
+            except Unready as error:
+                error.prepare()
+
+    def _recorded(self, machine: Machine, known: Sequence[bytes]) -> _Piece:
         recorder, lane = _Recorder(machine, known), machine.lane
         machine.cu.cuStreamBeginCapture_v2(lane.stream, THREAD_LOCAL)
         graph = ctypes.c_void_p()

@@ -95,10 +95,10 @@ class Pool:
         self.cu.cuCtxSynchronize()
         with self._lock:
             self._sort()
-            while self._free:
-                size, waiting = self._free.popitem()
-                for address, *_ in waiting:
-                    self.freed(address)
+            for waiting in self._free.values():
+                while waiting:
+                    self.freed(waiting.pop()[0])
+            self._free.clear()
 
     def _sort(self) -> None:
         while self._returned:
@@ -131,8 +131,8 @@ class OnDevice(Pool):
                 raise
             free, total = D(), D()
             self.cu.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
-            raise DriverError(error.code, f"{error.what}: {_megabytes(size)} were asked for, {_megabytes(free.value)} of "
-                                          f"{_megabytes(total.value)} are free") from None
+            raise DriverError(error.code, f"{error.what}: {_megabytes(size)} were asked for, {_megabytes(free.value)} "
+                                          f"of {_megabytes(total.value)} are free") from None
 
     def freed(self, address: int) -> None:
         self.cu.cuMemFree_v2(address)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensorc.codegen.bodies import memory_of_program
+from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.spec import ProgramSpec
 from tensorc.ir.graph import Graph
 from tensorc.runtime import identity, store
@@ -37,7 +39,7 @@ class CudaProgram(Program):
         spec: what it does.
         order: for each of its symbols, the place in `sizes`.
         code: what its launches name.
-        constants: the addresses of what follows the parameters among its externals.
+        addresses: those of what follows the parameters among its externals.
         memory: the bytes that it needs besides its externals.
         others as in Program, of which those that are about native code are not there.
     """
@@ -57,11 +59,12 @@ class CudaProgram(Program):
         self.kernels = len(code)
         self.memory = memory_of_program(self.spec)
         with self._timed("load"), named(graph.name), self.on.current():
-            self.code: Mapping[str, Launchable] = {name: Kernel(each, self.on) for name, each in code.items()}
-            self._block, *self.constants = uploaded(self.on, entry.arrays)
+            kernels = {name: Kernel(each, self.on, self._wider) for name, each in code.items()}
+            self.code: Mapping[str, Launchable] = kernels
+            self._block, *self.addresses = uploaded(self.on, entry.arrays)
 
     @functools.cached_property
-    def assembly(self) -> CudaAssembly:      # type: ignore[override]
+    def assembly(self) -> CudaAssembly:     # type: ignore[override]
         """The launches, and the texts of their kernels."""
         from tensorc.codegen.cuda.assemble import assemble
 
@@ -70,18 +73,26 @@ class CudaProgram(Program):
             return assemble(planned)
 
     def _compile(self) -> store.Entry:
-        from tensorc.codegen.cuda.compile import cubins
-
         sources = self.assembly.sources
         with self._timed("compile"):
-            made = cubins(sources.values(), self.on.gpu.capability)
-        code = {name: Code.of(source, cubin.entry, cubin.code)
-                for (name, source), cubin in zip(sources.items(), made, strict=True)}
+            code = dict(zip(sources, compiled(sources.values(), self.on), strict=True))
         assert self.planned.plan is not None
         constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
         spec = self.assembly.spec
         order = [self.sizes.index(symbol) for symbol in spec.sizes]
         return store.Entry(pickle.dumps((spec, code)), {"order": order}, constants)
+
+    def _wider(self, source: Source) -> Code:
+        """The code of a kernel whose indices have 64 bits, kept in the store as well."""
+        wide = replace(source, wide=True)
+
+        def make() -> store.Entry:
+            (code,) = compiled([wide], self.on)
+            return store.Entry(pickle.dumps(code))
+
+        key = identity.of_kernel(str(wide), made_for(self.on.gpu.capability))
+        made: Code = pickle.loads(store.fetch(key, make).image)
+        return made
 
     def loops(self) -> str:
         return str(self.assembly)
@@ -91,6 +102,15 @@ class CudaProgram(Program):
 
         for source in self.assembly.sources.values():
             yield ptx(source, self.on.gpu.capability)
+
+
+def compiled(sources: Iterable[Source], on: Device) -> list[Code]:
+    """Kernels as machine code for a GPU.  Raises DeviceError where a compiler is missing."""
+    from tensorc.codegen.cuda import compile
+
+    sources = list(sources)
+    return [Code(source, made.entry, made.code)
+            for source, made in zip(sources, compile.cubins(sources, on.gpu.capability), strict=True)]
 
 
 def made_for(capability: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""Variables on the device: a copy of a variable's value that calls read and write, and the host asks for when it must."""
+"""Variables on the device: a copy of a value that calls read and write, and the host asks for when it must."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Home:
-    """A variable's memory on the device, at an address that never changes.  The variable's lock is held by all who use it.
+    """A variable's memory on the device, at an address that never changes.  Who uses it holds the variable's lock.
 
     Attributes:
         changes: the variable's number of changes when the value came here or was written here.

@@ -1,8 +1,8 @@
 /* A libcuda that has no GPU, for tests of what speaks to it.
 
-Memory of the device is memory of the host under other addresses, between guards.  Streams are queues: an operation is done
-only when somebody waits for it, and only as far as that asks, so that whatever lacks a wait reads old values.  Kernels are
-run by a function that the test hands over.  The fault that is found first is kept as a text; the test asks for it. */
+Memory of the device is memory of the host under other addresses, between guards.  Streams are queues: an operation is
+done only when somebody waits for it, and only as far as that asks, so that whatever lacks a wait reads old values.
+Kernels are run by a function that the test hands over.  The first fault is kept as a text, for which the test asks. */
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -76,7 +76,10 @@ static Result end(Result result) {
 }
 
 #define BEGIN(needs_context) Result failed = begin(__func__, needs_context); if (failed) return end(failed)
-#define NOT_WHILE_CAPTURING if (capturing) { blame("%s while a graph is recorded", __func__); return end(CAPTURE_UNSUPPORTED); }
+/* What ends something has done so even where it tells of a failure: that is one of work before. */
+#define ENDS(result) Result failed = begin(__func__, 0), ended = result; return end(failed ? failed : ended)
+#define NOT_WHILE_CAPTURING \
+    if (capturing) { blame("%s while a graph is recorded", __func__); return end(CAPTURE_UNSUPPORTED); }
 
 static void *keep(int kind, void *handle) {
     for (int i = 0; i < MANY; i++)
@@ -94,6 +97,13 @@ static int is_kept(int kind, const void *handle, const char *by) {
 static void drop(int kind, void *handle) {
     for (int i = 0; i < MANY; i++)
         if (handles[kind][i] == handle) { handles[kind][i] = NULL; break; }
+}
+
+static Result discard(int kind, void *handle, const char *by) {
+    if (!is_kept(kind, handle, by)) return INVALID_HANDLE;
+    drop(kind, handle);
+    free(handle);
+    return OK;
 }
 
 /* Memory */
@@ -126,9 +136,9 @@ static Result allocate(int where, uint64_t *address, size_t size) {
 
 static int touches(const Op *op, const Memory *m) {
     for (int i = 0; op->kind == LAUNCH && i < op->module.count; i++)
-        if (m->address <= op->parameters[i] && op->parameters[i] < m->address + m->size) return 1;
+        if (op->parameters[i] - m->address < m->size) return 1;
     if (op->kind > ON_DEVICE) return 0;
-    return (m->address <= op->to && op->to < m->address + m->size) || (m->address <= op->from && op->from < m->address + m->size);
+    return op->to - m->address < m->size || op->from - m->address < m->size;
 }
 
 static Result release(int where, uint64_t address) {
@@ -176,14 +186,12 @@ static void perform(Op *op) {
     uint64_t to = op->to, from = op->from;
     switch (op->kind) {
     case TO_DEVICE: case TO_HOST: case ON_DEVICE:
-        if (op->kind != TO_HOST) {
-            if (!find(0, to, op->count)) { blame("a copy of %zu bytes to what is no memory of the device", op->count); return; }
-            to -= DEVICE;
+        if ((op->kind != TO_HOST && !find(0, to, op->count)) || (op->kind != TO_DEVICE && !find(0, from, op->count))) {
+            blame("a copy of %zu bytes reaches what is no memory of the device any more", op->count);
+            return;
         }
-        if (op->kind != TO_DEVICE) {
-            if (!find(0, from, op->count)) { blame("a copy of %zu bytes from what is no memory of the device", op->count); return; }
-            from -= DEVICE;
-        }
+        if (op->kind != TO_HOST) to -= DEVICE;
+        if (op->kind != TO_DEVICE) from -= DEVICE;
         memmove((void *)to, (void *)from, op->count);
         return;
     case LAUNCH:
@@ -229,9 +237,19 @@ static void wait_for(Stream *stream, int ticket) {
 Result cuInit(unsigned flags) { BEGIN(0); return end(device_count ? OK : NO_DEVICE); }
 Result cuDriverGetVersion(int *found) { BEGIN(0); *found = version; return end(OK); }
 Result cuDeviceGetCount(int *count) { BEGIN(0); *count = device_count; return end(OK); }
-Result cuDeviceGet(int *device, int ordinal) { BEGIN(0); *device = ordinal; return end(ordinal < device_count ? OK : 101); }
+Result cuDeviceGet(int *device, int ordinal) {
+    BEGIN(0);
+    *device = ordinal;
+    return end(ordinal < device_count ? OK : 101);
+}
+
 Result cuDeviceGetName(char *name, int size, int device) { BEGIN(0); snprintf(name, size, "Fake GPU"); return end(OK); }
-Result cuDeviceGetAttribute(int *value, int which, int device) { BEGIN(0); *value = which == 75 ? 9 : 0; return end(OK); }
+Result cuDeviceGetAttribute(int *value, int which, int device) {
+    BEGIN(0);
+    *value = which == 75 ? 9 : 0;
+    return end(OK);
+}
+
 Result cuDevicePrimaryCtxRetain(void **found, int device) { BEGIN(0); *found = &context; return end(OK); }
 Result cuCtxSynchronize(void) {
     BEGIN(1);
@@ -261,7 +279,10 @@ Result cuGetErrorName(int code, const char **text) {
     return OK;
 }
 
-Result cuGetErrorString(int code, const char **text) { *text = code == OUT_OF_MEMORY ? "out of memory" : "as asked for"; return OK; }
+Result cuGetErrorString(int code, const char **text) {
+    *text = code == OUT_OF_MEMORY ? "out of memory" : "as asked for";
+    return OK;
+}
 
 Result cuMemGetInfo_v2(size_t *free, size_t *total) {
     BEGIN(1);
@@ -270,19 +291,26 @@ Result cuMemGetInfo_v2(size_t *free, size_t *total) {
     return end(OK);
 }
 
-Result cuMemAlloc_v2(uint64_t *address, size_t size) { BEGIN(1); NOT_WHILE_CAPTURING return end(allocate(0, address, size)); }
-Result cuMemFree_v2(uint64_t address) { BEGIN(1); NOT_WHILE_CAPTURING return end(release(0, address)); }
+Result cuMemAlloc_v2(uint64_t *address, size_t size) {
+    BEGIN(1);
+    NOT_WHILE_CAPTURING
+    return end(allocate(0, address, size));
+}
+
+Result cuMemFree_v2(uint64_t address) { ENDS(release(0, address)); }
 Result cuMemHostAlloc(void **found, size_t size, unsigned flags) {
     BEGIN(1);
     NOT_WHILE_CAPTURING
     return end(allocate(1, (uint64_t *)found, size));
 }
-Result cuMemFreeHost(void *address) { BEGIN(1); NOT_WHILE_CAPTURING return end(release(1, (uint64_t)address)); }
+Result cuMemFreeHost(void *address) { ENDS(release(1, (uint64_t)address)); }
 
 static Result copy(int kind, uint64_t to, uint64_t from, size_t count, Stream *stream, const char *name) {
     if (!is_kept(STREAMS, stream, name)) return INVALID_HANDLE;
-    if (kind != TO_HOST && !find(0, to, count)) { blame("%s to what is no memory of the device", name); return INVALID_VALUE; }
-    if (kind != TO_DEVICE && !find(0, from, count)) { blame("%s from what is no memory of the device", name); return INVALID_VALUE; }
+    if ((kind != TO_HOST && !find(0, to, count)) || (kind != TO_DEVICE && !find(0, from, count))) {
+        blame("%s reaches what is no memory of the device", name);
+        return INVALID_VALUE;
+    }
     if (kind != ON_DEVICE && stream->captured && !find(1, kind == TO_HOST ? to : from, count))
         blame("%s is recorded of memory that is not pinned", name);
     Op op = {.kind = kind, .to = to, .from = from, .count = count};
@@ -315,12 +343,7 @@ Result cuStreamCreate(Stream **stream, unsigned flags) {
     return end(OK);
 }
 
-Result cuStreamDestroy_v2(Stream *stream) {
-    BEGIN(0);
-    if (!is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
-    drop(STREAMS, stream);
-    return end(OK);
-}
+Result cuStreamDestroy_v2(Stream *stream) { ENDS(discard(STREAMS, stream, __func__)); }
 
 Result cuStreamSynchronize(Stream *stream) {
     BEGIN(0);
@@ -333,7 +356,8 @@ Result cuStreamSynchronize(Stream *stream) {
 Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags) {
     BEGIN(0);
     NOT_WHILE_CAPTURING
-    if ((uint64_t)stream <= 2 || !is_kept(EVENTS, event, __func__)) return end((uint64_t)stream <= 2 ? OK : INVALID_HANDLE);
+    if (!is_kept(EVENTS, event, __func__)) return end(INVALID_HANDLE);
+    if ((uint64_t)stream <= 2) return end(OK);          /* nothing of ours runs there */
     if (!is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
     Op op = {.kind = WAIT, .ticket = event->ticket};
     add(stream, &op);
@@ -347,13 +371,7 @@ Result cuEventCreate(Event **event, unsigned flags) {
     return end(OK);
 }
 
-Result cuEventDestroy_v2(Event *event) {
-    BEGIN(0);
-    if (!is_kept(EVENTS, event, __func__)) return end(INVALID_HANDLE);
-    drop(EVENTS, event);
-    free(event);
-    return end(OK);
-}
+Result cuEventDestroy_v2(Event *event) { ENDS(discard(EVENTS, event, __func__)); }
 
 Result cuEventRecord(Event *event, Stream *stream) {
     BEGIN(0);
@@ -385,7 +403,12 @@ Result cuEventSynchronize(Event *event) {
     return end(OK);
 }
 
-Result cuEventElapsedTime(float *milliseconds, Event *from, Event *to) { BEGIN(0); *milliseconds = 0.5f; return end(OK); }
+Result cuEventElapsedTime_v2(float *milliseconds, Event *from, Event *to) {
+    BEGIN(0);
+    *milliseconds = 0.5f;
+    return end(OK);
+}
+
 
 /* Graphs */
 
@@ -429,15 +452,12 @@ Result cuGraphLaunch(Queue *executable, Stream *stream) {
 }
 
 static Result destroy(int kind, Queue *graph, const char *name) {
-    if (!is_kept(kind, graph, name)) return INVALID_HANDLE;
-    drop(kind, graph);
-    empty(graph);
-    free(graph);
-    return OK;
+    if (is_kept(kind, graph, name)) empty(graph);
+    return discard(kind, graph, name);
 }
 
-Result cuGraphDestroy(Queue *graph) { BEGIN(0); return end(destroy(GRAPHS, graph, __func__)); }
-Result cuGraphExecDestroy(Queue *executable) { BEGIN(0); return end(destroy(EXECS, executable, __func__)); }
+Result cuGraphDestroy(Queue *graph) { ENDS(destroy(GRAPHS, graph, __func__)); }
+Result cuGraphExecDestroy(Queue *executable) { ENDS(destroy(EXECS, executable, __func__)); }
 
 /* Kernels: an image is the text `FAKE entry count size …` */
 
@@ -459,13 +479,7 @@ Result cuModuleGetFunction(Module **function, Module *module, const char *name) 
     return end(strcmp(name, module->entry) ? NOT_FOUND : OK);
 }
 
-Result cuModuleUnload(Module *module) {
-    BEGIN(1);
-    if (!is_kept(MODULES, module, __func__)) return end(INVALID_HANDLE);
-    drop(MODULES, module);
-    free(module);
-    return end(OK);
-}
+Result cuModuleUnload(Module *module) { ENDS(discard(MODULES, module, __func__)); }
 
 Result cuLaunchKernel(Module *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
                       unsigned shared, Stream *stream, void **parameters, void **extra) {
