@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from tensorc.codegen.bodies import Places, run_bodies
@@ -51,10 +51,6 @@ class Assembler(ABC):
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         """The launches of one group's kernels, in order."""
 
-    def shared(self, groups: Iterable[Group]) -> Size:
-        """Bytes right behind the plan's arena that the kernels of a step may all use, one after the other."""
-        return 0
-
     def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
         """A planned graph's program.
 
@@ -70,7 +66,7 @@ class Assembler(ABC):
         scratch: list[Size] = []
         checked = once = 0
         for number, groups in enumerate(graph.plan.steps):
-            used = self.shared(groups)
+            used: Size = 0
             columns: list[list[Launch]] = []
             for group in groups:
                 places = Places(externals, graph.plan.arena + used)

@@ -20,7 +20,7 @@ from tensorc.codegen.cuda.assemble import CudaAssembly, assemble
 from tensorc.codegen.cuda.library import ConvolutionCall, ProductCall
 from tensorc.errors import DeviceError
 from tensorc.runtime.cuda.libraries.calls import Libraries, are_wanted, missing
-from tensorc.runtime.cuda.libraries.alignment import alignment
+from tensorc.runtime.cuda.libraries.memory import alignment
 from tensorc.runtime.program import program
 
 RNG = np.random.default_rng(11)
@@ -43,7 +43,7 @@ class Bench:
 
     def libraries(self, machine: LockStep) -> Libraries:
         self.machine = machine
-        return Libraries(nullcontext)
+        return Libraries(machine.allocate, nullcontext)
 
     def run(self, function: Any, *inputs: Any, exact: bool = True) -> CudaAssembly:
         """Compares one call.  Gives the program."""

@@ -9,13 +9,12 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.assemble import Assembler, KernelList, Panels, sizes_of
 from tensorc.codegen.bodies import Places
 from tensorc.codegen.cuda.emit import emit
-from tensorc.codegen.cuda.library import ALIGNMENT, WORKSPACE, Call, Part, Parts, call_of
+from tensorc.codegen.cuda.library import Call, Part, Parts, call_of
 from tensorc.codegen.cuda.products import contraction, in_parts, loops_of
 from tensorc.codegen.cuda.schedule import VECTOR, Rows, schedule
 from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.loopir import Work
 from tensorc.codegen.lower import Lowered, Scratch, lower
-from tensorc.codegen.places import Arena
 from tensorc.codegen.prepare import arranged, placed, reduction
 from tensorc.codegen.signature import signature
 from tensorc.codegen.spec import Launch, ProgramSpec
@@ -83,21 +82,14 @@ class _ForCuda(Assembler):
         self.called: dict[Hashable, str | None] = {}
         self.known: dict[Hashable, str] = {}
         self.aligned = True
-        self.workspace = Arena(0)
 
     def program(self, graph: Graph, prefix: str, lasting: Container[Place | Scratch] = ()) -> ProgramSpec:
-        before = self.aligned, self.workspace
-        assert graph.plan is not None
-        self.workspace = Arena(graph.plan.arena)
+        before = self.aligned
         if prefix:                      # a body, which finds row after row of what the graph around it has whole
             self.aligned = all(_is_aligned(n) for n in (*graph.params, *graph.outputs))
         spec = super().program(graph, prefix, lasting)
-        self.aligned, self.workspace = before
+        self.aligned = before
         return spec
-
-    def shared(self, groups: Iterable[Group]) -> Size:
-        products = any(n.op.kernel in ("matmul", "conv") for group in groups for n in group.nodes)
-        return ALIGNMENT + WORKSPACE if self.libraries and products else 0
 
     def launches(self, group: Group, names: dict[Node, str], places: Places, panels: Panels) -> list[Launch]:
         found: list[Launch] = []
@@ -111,8 +103,7 @@ class _ForCuda(Assembler):
             else:
                 own = dict.fromkeys(x for k in ready for x in k.operands if isinstance(x, Scratch))
                 more = [x for x in own if x not in each.operands]
-                launch = self.launch(each.kernel, call, (*each.operands, *more), places)
-                found.append(replace(launch, places=(*launch.places, self.workspace)))
+                found.append(self.launch(each.kernel, call, (*each.operands, *more), places))
         self.lowered.append((group, tuple(kernels)))
         return found
 

@@ -20,12 +20,6 @@ from tensorc.ir.types import DType, f16, f32, f64
 DTYPES = (f16, f32, f64)
 """What the libraries compute with; float16 is summed in float32."""
 
-ALIGNMENT = 256
-"""What the address of a workspace is to be a multiple of."""
-
-WORKSPACE = 32 << 20
-"""Bytes of a workspace: what NVIDIA recommends for products on the largest GPUs."""
-
 FIRST, SECOND, RESULT = range(3)
 """Where the operands and the result stand among the buffers of a product or a convolution."""
 
@@ -42,8 +36,6 @@ class Part:
 @dataclass(frozen=True)
 class Parts:
     """The kernels of ours that a call stands for, or leaves something to.
-
-    The last buffer of the launch is none of theirs: the workspace, of ALIGNMENT + WORKSPACE bytes.
 
     Attributes:
         alone: those that do all of it, one after the other.

@@ -1,7 +1,7 @@
 """The calls of a program: planned once for sizes and alignments, run by a library if it has a plan, else by our kernel.
 
 A plan says which of a library's kernels runs and in how much memory, and never changes: results are the same on every
-run.  Workspaces lie in the program's arena, so what runs can be recorded as a graph.
+run.  Each stream has a workspace of its own, always in the same place, so what runs can be recorded as a graph.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from tensorc import settings
-from tensorc.codegen.cuda.library import ALIGNMENT, Call, ProductCall
-from tensorc.runtime.cuda.libraries.alignment import alignment
+from tensorc.codegen.cuda.library import Call, ProductCall
+from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
 
 log = logging.getLogger("tensorc")
 
@@ -63,7 +63,7 @@ class Called:
 
     def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         """Adds the work to the stream of a lane, or to the graph that is recorded there.  Raises DeviceError."""
-        plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses[:-1]], settings.tf32())
+        plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses], settings.tf32())
         if plan is not None:
             self._by.run(plan, lane.stream, addresses)
         for part, kernel in self._alone if plan is None else self._finish:
@@ -74,14 +74,16 @@ class Libraries:
     """The libraries of a device, and the plans made so far.
 
     Args:
+        allocate: gives memory of the device that is never given back.
         relaxed: in a block of this, this thread may load and allocate while a stream of its own is recorded.
     """
 
-    def __init__(self, relaxed: Callable[[], AbstractContextManager[object]]) -> None:
-        self._relaxed = relaxed
+    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]]) -> None:
+        self._allocate, self._relaxed = allocate, relaxed
         self._lock = threading.Lock()
         self._loaded: dict[str, Library | None] = {}
         self._plans: dict[object, Plan | None] = {}
+        self._workspaces: dict[int, int] = {}
 
     def plan(self, call: Call, sizes: Sequence[int], alignments: Sequence[int], tf32: bool) -> Plan | None:
         """The plan for a call, `sizes` and `alignments` in its order; None where our kernel is to run."""
@@ -95,10 +97,11 @@ class Libraries:
             return self._plans[key]
 
     def run(self, plan: Plan, stream: int, addresses: Sequence[int]) -> None:
-        """Adds what was planned to a stream; the last of the addresses is that of the workspace.  Raises DeviceError."""
-        workspace = -(-addresses[-1] // ALIGNMENT) * ALIGNMENT
+        """Adds what was planned to a stream.  Raises DeviceError."""
         with self._lock, self._relaxed():           # a library loads its kernels when they are first launched
-            plan.run(stream, addresses, workspace)
+            if stream not in self._workspaces:
+                self._workspaces[stream] = self._allocate(WORKSPACE)
+            plan.run(stream, addresses, self._workspaces[stream])
 
     def _library(self, name: str) -> Library | None:
         """A library, loaded if it is there."""

@@ -15,11 +15,12 @@ from typing import Any
 
 import cudnn
 
-from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, WORKSPACE, Call, ConvolutionCall
+from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, ConvolutionCall
 from tensorc.codegen.loopir import ConvKind
 from tensorc.errors import DeviceError
 from tensorc.ir import dims
 from tensorc.ir.types import DType, f16, f32, f64
+from tensorc.runtime.cuda.libraries.memory import WORKSPACE
 
 log = logging.getLogger("tensorc")
 

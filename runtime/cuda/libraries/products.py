@@ -21,16 +21,19 @@ import numpy as np
 from nvmath.bindings import cublas
 from nvmath.bindings import cublasLt as lt  # noqa: N813
 
-from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, WORKSPACE, Call, ProductCall
+from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, ProductCall
 from tensorc.errors import DeviceError
 from tensorc.ir import dims
 from tensorc.ir.types import DType, f16, f32, f64
-from tensorc.runtime.cuda.libraries.alignment import alignment
+from tensorc.runtime.cuda.libraries.memory import alignment
 
 log = logging.getLogger("tensorc")
 
 CUDA_TYPES = {f32: 0, f64: 1, f16: 2}
 """cudaDataType's numbers: CUDA_R_32F, CUDA_R_64F, CUDA_R_16F."""
+
+LARGEST = 32 << 20
+"""The largest workspace that it may ask for, in bytes: what NVIDIA recommends for the largest GPUs."""
 
 MOST_CALLS = 64
 """Batches that are not evenly spaced take a call each; more than so many are left to our kernel."""
@@ -114,7 +117,7 @@ class ProductPlan:
         d = c if self._bias is None else min(c, alignments[self._bias])
         preference = lt.matmul_preference_create()
         try:
-            for kind, value in ((kinds.MAX_WORKSPACE_BYTES, WORKSPACE), (kinds.MIN_ALIGNMENT_A_BYTES, b),
+            for kind, value in ((kinds.MAX_WORKSPACE_BYTES, LARGEST), (kinds.MIN_ALIGNMENT_A_BYTES, b),
                                 (kinds.MIN_ALIGNMENT_B_BYTES, a), (kinds.MIN_ALIGNMENT_C_BYTES, c),
                                 (kinds.MIN_ALIGNMENT_D_BYTES, d)):
                 held = np.array([value], lt.get_matmul_preference_attribute_dtype(kind))
@@ -137,7 +140,7 @@ class ProductPlan:
             for offset in self._offsets:
                 a, b, c = (addresses[x] + offset[x] for x in (FIRST, SECOND, RESULT))
                 lt.matmul(self._handle, self._product, one, b, self._b, a, self._a, zero, c, self._c, c, self._c,
-                          algorithm, workspace, WORKSPACE, stream)
+                          algorithm, workspace, LARGEST, stream)
         except lt.cuBLASLtError as error:
             raise DeviceError(f"cuBLASLt failed at a product: {error}") from None
 
