@@ -62,14 +62,8 @@ class _Pool:
                 self._free.setdefault(raw.nbytes, []).append(raw)
                 self._bytes += raw.nbytes
 
-    def clear(self) -> None:
-        with self._lock:
-            self._free.clear()
-            self._bytes = 0
-
 
 _pool = _Pool()
-release_memory = _pool.clear
 
 
 class Arena:

@@ -58,7 +58,7 @@ CHECK = Setting(
 DUMP = Setting(
     "TENSORC_DUMP", "a folder in which each function that is compiled leaves all its stages, and a script to repeat it"
 )
-DEVICE = Setting("TENSORC_DEVICE", "`cpu`, or `cuda`, which this version refuses: it runs nothing on a GPU yet")
+DEVICE = Setting("TENSORC_DEVICE", "what functions run on, `cpu` or `cuda`; a GPU that is not there is an error")
 TF32 = Setting(
     "TENSORC_TF32", "`1` lets products and convolutions on a GPU round float32 operands to 10 bits, which is faster"
 )

@@ -1,10 +1,12 @@
-"""What every test file shares: golden texts, and the option that renews them."""
+"""What every test file shares: golden texts, the option that renews them, and Keras."""
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -73,3 +75,20 @@ def registry() -> Iterator[None]:
         table.clear()
         table.update(was)
     operation.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The real Keras, imported once, with its settings and the environment put back afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_BACKEND", "tensorc.keras")
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        yield importlib.import_module("keras")
+
+
+@pytest.fixture
+def float64(keras: ModuleType) -> Iterator[None]:
+    """Keras computes in float64."""
+    keras.backend.set_floatx("float64")
+    yield
+    keras.backend.set_floatx("float32")

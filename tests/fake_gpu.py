@@ -147,6 +147,7 @@ def forget() -> None:
     gc.collect()
     if device.cache_info().currsize:
         on = device()
+        on._kept.clear()
         with on.current():
             on.memory.release()
             on.pinned.release()

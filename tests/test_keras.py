@@ -1,11 +1,10 @@
 """The real Keras 2.3.1, unmodified, on `tensorc.keras`: dense networks, held against the same steps in NumPy."""
 
-import importlib
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,22 +19,6 @@ Gradients = list[Array]
 Step = Callable[[list[Array], Gradients], list[Array]]
 
 EPSILON = 1e-7
-
-
-@pytest.fixture(scope="module")
-def keras(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """Keras, imported once, with its settings and the environment put back afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_BACKEND", "tensorc.keras")
-        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
-        yield importlib.import_module("keras")
-
-
-@pytest.fixture
-def float64(keras: ModuleType) -> Iterator[None]:
-    keras.backend.set_floatx("float64")
-    yield
-    keras.backend.set_floatx("float32")
 
 
 @pytest.fixture(autouse=True)

@@ -143,7 +143,7 @@ class CudaBinding:
         """Adds the program to a lane: of what it changes, all or nothing."""
         machine = Machine(self.program.code, lane, frame.word)
         if layout.is_recorded:
-            key = layout, *(array.address for array in there)
+            key = layout, self.program.calls and lane, *(array.address for array in there)
             recorded = frame.recorded.get(key)
             if recorded is None:
                 while len(frame.recorded) >= RECORDINGS:
@@ -270,7 +270,8 @@ class Frame:
         memory: on the device, as a Layout divides it.
         staging, landing: on the host, for what comes from there and what goes there.
         word: on the host, for what the program reads.
-        recorded: by layout and the addresses of all arrays that lie elsewhere.
+        recorded: by layout, the addresses of all arrays that lie elsewhere, and the lane, where a library works in
+            memory of that.
         last: the lane that has used it last.
         is_done: whether all work in it is done, as far as is known.
     """

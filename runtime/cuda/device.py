@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from tensorc.errors import DeviceError
-from tensorc.runtime.cuda.driver import FIXES, NO_DEVICE, Driver, Gpu, P, driver, gpus, number
+from tensorc.runtime.cuda.driver import FIXES, NO_DEVICE, RELAXED, Driver, Gpu, P, driver, gpus, number
 from tensorc.runtime.cuda.lanes import Lanes
-from tensorc.runtime.cuda.memory import OnDevice, Pinned
+from tensorc.runtime.cuda.libraries.calls import Libraries
+from tensorc.runtime.cuda.memory import Block, OnDevice, Pinned
 
 
 class Device:
@@ -22,14 +23,17 @@ class Device:
         gpu: which one.
         cu: the driver's functions.
         lanes, memory, pinned: what calls work in, memory of the device, and of the host that it can reach.
+        libraries: NVIDIA's, as far as they are installed.
     """
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu, self.cu = gpu, driver()
         handle = number(self.cu.cuDeviceGet, gpu.ordinal)
         self._context: int = number(self.cu.cuDevicePrimaryCtxRetain, handle, kind=P)
+        self._kept: list[Block] = []
         self._gone: deque[tuple[Callable[[Any], Any], Any]] = deque()
         self.lanes, self.memory, self.pinned = Lanes(self.cu), OnDevice(self.cu), Pinned(self.cu)
+        self.libraries = Libraries(self._for_good, self.relaxed)
 
     @contextmanager
     def current(self) -> Iterator[Driver]:
@@ -43,6 +47,21 @@ class Device:
             yield cu
         finally:
             cu.cuCtxPopCurrent_v2(ctypes.byref(P()))
+
+    @contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """Within the block, this thread may load and allocate while a graph is recorded in a lane of its own."""
+        mode = ctypes.c_int(RELAXED)
+        self.cu.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+        try:
+            yield
+        finally:
+            self.cu.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))
+
+    def _for_good(self, size: int) -> int:
+        """The address of memory that is never given back."""
+        self._kept.append(Block(self.memory, self.memory.allocated(size), size))
+        return self._kept[-1].address
 
     def later(self, destroy: Callable[[Any], Any], handle: Any) -> None:
         """Destroys something when that is allowed next: objects die at any time and in any thread."""

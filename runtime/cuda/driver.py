@@ -50,6 +50,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamWaitEvent": (P, P, U),
     "cuStreamBeginCapture_v2": (P, I),
     "cuStreamEndCapture": (P, P),
+    "cuThreadExchangeStreamCaptureMode": (P,),
     "cuEventCreate": (P, U),
     "cuEventDestroy_v2": (P,),
     "cuEventRecord": (P, P),
@@ -68,7 +69,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 """For each function, its arguments: pointers and handles, addresses on the device, sizes, numbers."""
 
 OUT_OF_MEMORY, NO_DEVICE, NOT_READY = 2, 100, 600
-NON_BLOCKING, NO_TIMING, THREAD_LOCAL, PORTABLE = 1, 2, 1, 1
+NON_BLOCKING, NO_TIMING, PORTABLE = 1, 2, 1
+THREAD_LOCAL, RELAXED = 1, 2
 CAPABILITY = 75, 76
 DEVICE_OF_POINTER = 9
 

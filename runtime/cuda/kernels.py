@@ -10,8 +10,7 @@ from tensorc.codegen.cuda.source import Source
 from tensorc.ir import dims
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import DriverError, P, number
-from tensorc.runtime.cuda.lanes import Lane
-from tensorc.runtime.cuda.machine import Unready
+from tensorc.runtime.cuda.lanes import Lane, Unready
 
 REMEMBERED = 256
 """Combinations of sizes for which a kernel remembers how it is launched."""

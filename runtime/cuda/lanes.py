@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 from tensorc.runtime.cuda.driver import NO_TIMING, NON_BLOCKING, NOT_READY, Driver, DriverError, P, number
 
@@ -80,3 +81,24 @@ class Lanes:
             raise
         finally:
             self._free.append(lane)
+
+
+class Launchable(Protocol):
+    """What a launch of a program names."""
+
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        """Adds its work to that of a lane, or to the graph that is recorded there; the device is current.
+
+        Args:
+            addresses, sizes: in the order in which the launch has them.
+
+        Raises: Unready where something has to be done first that cannot be done while a graph is recorded.
+        """
+
+
+class Unready(Exception):
+    """What a launch needs once before it can be done.  Attributes: what does that, while the device is current."""
+
+    def __init__(self, prepare: Callable[[], None]) -> None:
+        super().__init__()
+        self.prepare = prepare

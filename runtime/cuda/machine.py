@@ -10,36 +10,14 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import THREAD_LOCAL, DriverError, P, number
-from tensorc.runtime.cuda.lanes import Lane
+from tensorc.runtime.cuda.lanes import Lane, Launchable, Unready
 from tensorc.runtime.cuda.memory import Block
 
 BRANCHES = 4
 """Answers to a read for which what follows is remembered; a bool has two, and a check mostly finds nothing."""
-
-
-class Launchable(Protocol):
-    """What a launch of a program names."""
-
-    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        """Adds its work to that of a lane, or to the graph that is recorded there; the device is current.
-
-        Args:
-            addresses, sizes: in the order in which the launch has them.
-
-        Raises: Unready where something has to be done first that cannot be done while a graph is recorded.
-        """
-
-
-class Unready(Exception):
-    """What a launch needs once before it can be done.  Attributes: what does that, while the device is current."""
-
-    def __init__(self, prepare: Callable[[], None]) -> None:
-        super().__init__()
-        self.prepare = prepare
 
 
 class Machine:

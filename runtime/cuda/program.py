@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorc.codegen.bodies import memory_of_program
+from tensorc.codegen.cuda.library import Call
 from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.spec import ProgramSpec
 from tensorc.ir.graph import Graph
@@ -18,7 +19,8 @@ from tensorc.runtime import identity, store
 from tensorc.runtime.cuda.device import Device, device
 from tensorc.runtime.cuda.driver import named
 from tensorc.runtime.cuda.kernels import Code, Kernel
-from tensorc.runtime.cuda.machine import Launchable
+from tensorc.runtime.cuda.lanes import Launchable
+from tensorc.runtime.cuda.libraries.calls import Called, are_wanted
 from tensorc.runtime.cuda.memory import ALIGNMENT
 from tensorc.runtime.program import Program
 
@@ -39,6 +41,7 @@ class CudaProgram(Program):
         spec: what it does.
         order: for each of its symbols, the place in `sizes`.
         code: what its launches name.
+        calls: whether libraries may do any of it.
         addresses: those of what follows the parameters among its externals.
         memory: the bytes that it needs besides its externals.
         others as in Program, of which those that are about native code are not there.
@@ -49,18 +52,22 @@ class CudaProgram(Program):
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
         self.on: Device = device()
-        key = identity.of_program(graph, text, pipeline, made_for(self.on.gpu.capability))
+        made = f"{made_for(self.on.gpu.capability)} {are_wanted()}"
+        key = identity.of_program(graph, text, pipeline, made)
         entry = store.fetch(key, self._compile)
         self.is_kept = key is not None and store.shared() is not None
         self.spec: ProgramSpec
         code: Mapping[str, Code]
-        self.spec, code = pickle.loads(entry.image)     # of this user only, and whole: the store has seen to that
+        calls: Mapping[str, Call]
+        self.spec, code, calls = pickle.loads(entry.image)  # of this user only, and whole: the store has seen to that
+        self.calls = bool(calls)
         self.order: Sequence[int] = entry.facts["order"]
         self.kernels = len(code)
         self.memory = memory_of_program(self.spec)
         with self._timed("load"), named(graph.name), self.on.current():
             kernels = {name: Kernel(each, self.on, self._wider) for name, each in code.items()}
-            self.code: Mapping[str, Launchable] = kernels
+            called = {name: Called(call, self.on.libraries, kernels) for name, call in calls.items()}
+            self.code: Mapping[str, Launchable] = {**kernels, **called}
             self._block, *self.addresses = uploaded(self.on, entry.arrays)
 
     @functools.cached_property
@@ -70,7 +77,7 @@ class CudaProgram(Program):
 
         planned = self.planned
         with self._timed("assemble"):
-            return assemble(planned)
+            return assemble(planned, libraries=are_wanted())
 
     def _compile(self) -> store.Entry:
         sources = self.assembly.sources
@@ -80,7 +87,7 @@ class CudaProgram(Program):
         constants = tuple(np.ascontiguousarray(c.value) for c in self.planned.plan.constants)
         spec = self.assembly.spec
         order = [self.sizes.index(symbol) for symbol in spec.sizes]
-        return store.Entry(pickle.dumps((spec, code)), {"order": order}, constants)
+        return store.Entry(pickle.dumps((spec, code, self.assembly.calls)), {"order": order}, constants)
 
     def _wider(self, source: Source) -> Code:
         """The code of a kernel whose indices have 64 bits, kept in the store as well."""

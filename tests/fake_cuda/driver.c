@@ -47,7 +47,7 @@ static Stream **ticket_streams;
 static int ticket_count;
 static Kernel run_kernel;
 static int context;                             /* its address is the handle */
-static __thread int pushed, capturing;
+static __thread int pushed, capturing, mode = 1;
 
 static void blame(const char *text, ...) {
     if (fault[0]) return;
@@ -79,7 +79,7 @@ static Result end(Result result) {
 /* What ends something has done so even where it tells of a failure: that is one of work before. */
 #define ENDS(result) Result failed = begin(__func__, 0), ended = result; return end(failed ? failed : ended)
 #define NOT_WHILE_CAPTURING \
-    if (capturing) { blame("%s while a graph is recorded", __func__); return end(CAPTURE_UNSUPPORTED); }
+    if (capturing && mode != 2) { blame("%s while a graph is recorded", __func__); return end(CAPTURE_UNSUPPORTED); }
 
 static void *keep(int kind, void *handle) {
     for (int i = 0; i < MANY; i++)
@@ -458,6 +458,14 @@ static Result destroy(int kind, Queue *graph, const char *name) {
 
 Result cuGraphDestroy(Queue *graph) { ENDS(destroy(GRAPHS, graph, __func__)); }
 Result cuGraphExecDestroy(Queue *executable) { ENDS(destroy(EXECS, executable, __func__)); }
+
+Result cuThreadExchangeStreamCaptureMode(int *given) {
+    BEGIN(0);
+    int before = mode;
+    mode = *given;
+    *given = before;
+    return end(OK);
+}
 
 /* Kernels: an image is the text `FAKE entry count size …` */
 

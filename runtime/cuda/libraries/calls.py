@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Protocol
 
 from tensorc import settings
 from tensorc.codegen.cuda.library import Call, ProductCall
+from tensorc.runtime.cuda.lanes import Lane, Launchable
 from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
 
 log = logging.getLogger("tensorc")
@@ -42,13 +43,6 @@ def missing() -> list[str]:
     return [package for name, package in wanted.items() if find_spec(name) is None]
 
 
-class Launchable(Protocol):
-    """What a launch of a program names: a kernel that is loaded."""
-
-    def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        """Adds its work to the stream of a lane."""
-
-
 class Called:
     """A launch that a library does where it can, and kernels of ours where not.
 
@@ -61,7 +55,7 @@ class Called:
         self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
         self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
-    def launch(self, lane: Any, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         """Adds the work to the stream of a lane, or to the graph that is recorded there.  Raises DeviceError."""
         plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses], settings.tf32())
         if plan is not None:
