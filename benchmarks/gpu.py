@@ -4,9 +4,9 @@
     python benchmarks/gpu.py --out gpu.json       # a table, and the same with versions and date as JSON
     python benchmarks/gpu.py --only memory,launches --budget 60
 
-Everything stays on the device while it is timed.  A time is the least of several turns of the wall clock over many calls
-in a row, all of them finished, so it holds what the host adds.  A part that fails, or whose share of the time is spent,
-leaves the others alone.
+Everything stays on the device while it is timed.  A time is the least of several turns of the wall clock over many
+calls in a row, all of them finished, so it holds what the host adds.  A part that fails, or whose share of the time is
+spent, leaves the others alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,21 +244,24 @@ def training(b: Bench) -> Iterator[Row]:
         row: Row = {"name": f"{step.name}, {sizes}", "seconds": b.seconds(step.tensorc(b, sizes))}
         if (torch := b.torch()) is not None:
             for name, compiled in (("torch", False), ("torch.compile", True)):
-                row[name] = tried(lambda c=compiled: b.seconds(step.torch(torch, sizes, c), torch.cuda.synchronize))
+                row[name] = tried(b, partial(with_torch, torch, step, sizes, compiled))
         if importlib.util.find_spec("jax") is not None:
-            row["jax"] = tried(lambda: jax_seconds(b, step, sizes))
+            row["jax"] = tried(b, partial(step.jax, sizes))
         yield row
 
 
-def jax_seconds(b: Bench, step: Any, sizes: Any) -> float:
-    call, wait = step.jax(sizes)
-    return b.seconds(call, wait)
+Step = tuple[Callable[[], Any], Callable[[], Any]]
+"""A step, and what waits for the last one."""
 
 
-def tried(measure: Callable[[], float]) -> float | str:
-    """What is measured, or why that failed."""
+def with_torch(torch: Any, step: Any, sizes: tuple[int, ...], compiled: bool) -> Step:
+    return step.torch(torch, sizes, compiled), torch.cuda.synchronize
+
+
+def tried(b: Bench, make: Callable[[], Step]) -> float | str:
+    """Seconds of a step, or why it failed."""
     try:
-        return measure()
+        return b.seconds(*make())
     except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
 
@@ -282,7 +286,8 @@ def launches(b: Bench) -> Iterator[Row]:
     before = binding.can_be_recorded
     binding.can_be_recorded = lambda *_: False  # type: ignore[assignment]
     try:
-        yield {"name": "a call of one small kernel, without", "seconds": b.seconds(b.function([x], lambda x: x * 2 + 1, "one"))}
+        alone = b.seconds(b.function([x], lambda x: x * 2 + 1, "one"))
+        yield {"name": "a call of one small kernel, without", "seconds": alone}
         took = b.seconds(b.function([x], many, "many"))
         yield {"name": f"{2 * steps} small kernels, launched one by one, each", "seconds": took / (2 * steps)}
     finally:
@@ -333,7 +338,8 @@ def told(row: Row, copied: float) -> str:
     if "flops" in row:
         cells.append(f"{row['flops'] / took / 1e12:8.2f} TFLOP/s")
     others = {k: v for k, v in row.items() if k not in ("name", "part", "seconds", "bytes", "flops")}
-    cells += [f"{k} {v * 1e6:.1f} µs ({took / v:.2f})" if isinstance(v, float) else f"{k}: {v}" for k, v in others.items()]
+    cells += [f"{k} {v * 1e6:.1f} µs ({took / v:.2f})" if isinstance(v, float) else f"{k}: {v}"
+              for k, v in others.items()]
     return f"  {row['name']:48} {'   '.join(cells)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class Convolutions:
         y = np.eye(10, dtype=np.float32)[rng.integers(0, 10, rows)]
         widths = (3, channels, 2 * channels, 4 * channels)
         params: list[Any] = []
-        for taken, given in zip(widths, widths[1:], strict=False):
+        for taken, given in pairwise(widths):
             params += [rng.standard_normal((3, 3, taken, given), dtype=np.float32) * (2 / 9 / taken) ** 0.5,
                        np.zeros(given, np.float32)]
         return x, y, [*params, rng.standard_normal((widths[-1], 10), dtype=np.float32) / 10, np.zeros(10, np.float32)]
@@ -108,7 +109,8 @@ class Convolutions:
         def logits(params: Any, h: Any) -> Any:
             for i in range(0, 6, 2):
                 strides = (1, 1) if i == 0 else (2, 2)
-                h = jax.lax.conv_general_dilated(h, params[i], strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+                order = "NHWC", "HWIO", "NHWC"
+                h = jax.lax.conv_general_dilated(h, params[i], strides, "SAME", dimension_numbers=order)
                 h = jax.nn.relu(h + params[i + 1])
             return h.mean((1, 2)) @ params[6] + params[7]
 
@@ -150,7 +152,8 @@ def torch_step(torch: Any, net: Any, x: Any, y: Any, compiled: bool) -> Callable
     return step
 
 
-def jax_step(logits: Callable[..., Any], x: Any, y: Any, params: list[Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def jax_step(logits: Callable[..., Any], x: Any, y: Any,
+             params: list[Any]) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """A step, and what waits for the last one."""
     import jax
     import jax.numpy as jnp

@@ -149,7 +149,8 @@ def repeats() -> None:
     """Results are the same bits in every call, replayed or recorded anew."""
     x = K.placeholder((None, 64))
     w = K.variable(normal(64, 48))
-    outputs = [K.dot(x, w), K.sum(x, axis=0), K.sum(K.exp(x)), K.softmax(x), *K.gradients(K.sum(K.square(K.dot(x, w))), [w])]
+    loss = K.sum(K.square(K.dot(x, w)))
+    outputs = [K.dot(x, w), K.sum(x, axis=0), K.sum(K.exp(x)), K.softmax(x), *K.gradients(loss, [w])]
     given, other = normal(50, 64), normal(7, 64)
     function = K.function([x], outputs, device="cuda")
     first = function([given])

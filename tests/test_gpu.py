@@ -85,8 +85,9 @@ class TestOnAGpu:
     @pytest.mark.parametrize("command", EXAMPLES)
     def test_examples(self, command: str, tmp_path: Path) -> None:
         name, *arguments = command.split()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TENSORC_DEVICE": "cuda"}
         done = subprocess.run([sys.executable, ROOT / "examples" / name, *arguments], cwd=tmp_path, text=True,
-                              capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT), "TENSORC_DEVICE": "cuda"})
+                              capture_output=True, env=environment)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
