@@ -12,6 +12,7 @@ from tensorc.passes.rewrite import No, Rewrite
 
 LIGHT = ("scalar", "view", "source")
 SMALL = 24                           # operations of both branches that are better computed than chosen between
+MANY = 400                           # the same where a choice waits
 
 
 class SumOfProducts(Rewrite):
@@ -51,7 +52,8 @@ class CondOfKnown(Rewrite):
 class CondOfLight(Rewrite):
     """cond(c, then, otherwise) → select(c, then, otherwise),  where both are little elementwise work
 
-    A choice ends a kernel, and a few operations cost less than what they would have to be written out for.
+    A choice ends a kernel, and a few operations cost less than what they would have to be written out for.  Many do
+    where the machine would wait, find out and go on.
     """
 
     def pattern(self, x):
@@ -60,12 +62,13 @@ class CondOfLight(Rewrite):
     def concerns(self, op: Op, operands: Sequence[Op]) -> bool:
         return op.name == "cond"
 
-    def check(self, node):
+    def check(self, node, machine):
         made = [n for branch in (node.then, node.otherwise) for n in postorder([branch.outputs[node.result]])]
         heavy = next((n for n in made if not is_light(n)), None)
         if heavy is not None:
             return No(f"{heavy.op.name} is better left out where it is not needed")
-        return len(made) <= SMALL or No(f"{len(made)} operations are better left out where they are not needed")
+        most = MANY if machine.waits else SMALL
+        return len(made) <= most or No(f"{len(made)} operations are better left out where they are not needed")
 
     def build(self, node):
         return select(node.args[0], inlined(node.then, node), inlined(node.otherwise, node))

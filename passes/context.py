@@ -10,6 +10,7 @@ from typing import Any
 from tensorc.ir.graph import Graph
 from tensorc.ir.node import Node
 from tensorc.passes.rewrite import Fired, Missed, Rebuilt, Rewrite
+from tensorc.passes.target import TARGETS, Target
 
 Event = Fired | Rebuilt | Missed
 
@@ -37,6 +38,11 @@ class Context:
     firings: Counter[str] = field(default_factory=Counter)
     notes: dict[Node, str] = field(default_factory=dict)
     applied: dict[str, Rewrite] = field(default_factory=dict)
+
+    @property
+    def machine(self) -> Target:
+        """What is known of the target."""
+        return TARGETS[self.target]
 
     def observe(self, name: str, graph: Graph) -> None:
         """Tells every observer."""

@@ -201,7 +201,7 @@ class _Settling:
         made: list[Node] = []
         try:
             with watching(made.append):
-                new = rule.replacement(binding)
+                new = rule.replacement(binding, self.context.machine)
         except TensorcError as error:
             raise _Broken(f"rewrite {rule.name} failed: {error}\n{describe(node, self.provenance)}",
                           [rule.name], node) from error

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tensorc.ir.types import DType, f16, f32, f64, i32, i64
+from tensorc.ir.types import DType, f16, f32, i32
 from tensorc.ops import cast, matmul
 from tensorc.passes.rewrite import No, Rewrite
 
@@ -27,15 +27,11 @@ class WidenMatmul(Rewrite):
     float16 is multiplied and summed in float32; of narrow integers, the low bits of wide sums are the wrapped sums.
     """
 
-    def __init__(self, computed: tuple[DType, ...]) -> None:
-        super().__init__()
-        self.computed = computed
-
     def pattern(self, a, b, ta, tb):
         return matmul(a, b, transpose_a=ta, transpose_b=tb)
 
-    def check(self, node):
-        return node.dtype not in self.computed or No(f"there are products of {node.dtype}")
+    def check(self, node, machine):
+        return node.dtype not in machine.products or No(f"there are products of {node.dtype}")
 
     def build(self, node, a, b, ta, tb):
         wide = _wide(node.dtype)
@@ -47,7 +43,4 @@ def _wide(dtype: DType) -> DType:
     return f32 if dtype is f16 else i32
 
 
-COMPUTED = {"cpu": (f32, f64, i32, i64), "cuda": (f16, f32, f64, i32, i64)}
-"""The dtypes that each target computes products in; on a GPU, float16 is widened on its way into the sum."""
-
-RULES = {target: (Expand(), WidenMatmul(dtypes)) for target, dtypes in COMPUTED.items()}
+RULES = (Expand(), WidenMatmul())

@@ -71,7 +71,8 @@ def _with_bodies(group: Group, context: Context) -> Group:
     node = group.outputs[0]
     bodies = [_computed(inner, kept_before(node) if group.kind == "loop" else ()) for inner in nested(node)]
     batch = None
-    if group.kind == "loop" and (split := by_rows(node, bodies[0])) is not None:
+    by_row = context.machine.takes_rows and group.kind == "loop"
+    if by_row and (split := by_rows(node, bodies[0])) is not None:
         bodies[0], batch = split
     return replace(group, bodies=tuple(fuse(body, context) for body in bodies), batch=batch)
 

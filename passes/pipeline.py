@@ -1,4 +1,4 @@
-"""The compiler on one screen: what happens to a graph, in order."""
+"""The compiler on one screen: what happens to a graph, in order, and what a GPU has otherwise."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from tensorc.passes.manager import Pipeline, Step, rewrite
 
 
 @functools.cache
-def default(target: str = "cpu") -> Pipeline:
-    """The pipeline of a target, "cpu" or "cuda"."""
+def default() -> Pipeline:
+    """The compiler's own pipeline, one for all targets: some steps ask `Context.machine` (passes/target.py)."""
+    # One sweep to simplify and to stabilise: each sees the other's canonical operands.  On a GPU, where a choice waits
+    # for the device, it turns choices between elementwise work into selections; expanding leaves products of float16;
+    # fusing leaves the body of a loop one for all rows of a batch, of which threads of a processor take some each; and
+    # no value is kept for the next call.
     return Pipeline(
         Step("loops", loops.arrange),
-        Step("simplify", rewrite(*stabilise.RULES, *simplify.RULES)),      # one sweep: each sees canonical operands
+        Step("simplify", rewrite(*stabilise.RULES, *simplify.RULES)),
         Step("fold", rewrite(*fold.RULES, *simplify.RULES)),
-        Step("expand", rewrite(*expand.RULES[target], *fold.RULES, *simplify.RULES)),
+        Step("expand", rewrite(*expand.RULES, *fold.RULES, *simplify.RULES)),
         Step("layout", layout.assign, applies=layout.RULES),
         Step("weights", weights.fold_scales, applies=weights.RULES),
         Step("share", simplify.share),

@@ -13,7 +13,8 @@
             return x
 
 The names in the signature of `pattern` are holes, for operands and attributes alike.  `check` and `build`
-ask for the holes they need by name; `node` is the node that matched.
+ask for the holes they need by name; `node` is the node that matched, and
+`machine` what the graph is compiled for, as passes/target.py describes it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from tensorc.errors import RewriteError
 from tensorc.ir.node import Node, Op, Pattern
+from tensorc.passes.target import TARGETS, Target
 
 Binding = Mapping[str, Any]
 
@@ -100,7 +102,7 @@ class Rewrite:
         self.patterns: tuple[Pattern, ...] = found if isinstance(found, tuple) else (found,)
         self._check = inspect.signature(self.check).parameters.values() if hasattr(self, "check") else None
         self._build = inspect.signature(self.build).parameters.values()
-        asked = {p.name for p in (*self._build, *(self._check or ()))} - {"node"}
+        asked = {p.name for p in (*self._build, *(self._check or ()))} - {"node", "machine"}
         if "node" in _holes(self.patterns[0]):
             raise RewriteError(f"{self.name}: no hole may be called node; that is what matched")
         for pattern in self.patterns:
@@ -111,8 +113,9 @@ class Rewrite:
         """Whether the rule is worth trying on nodes of `op` on results of `operands`; asked once for each."""
         return True
 
-    def replacement(self, binding: Binding) -> Node | No:
+    def replacement(self, binding: Binding, machine: Target = TARGETS["cpu"]) -> Node | No:
         """What the rule makes of a match, or why it makes nothing."""
+        binding = {"machine": machine, **binding}
         allowed = True if self._check is None else _call(self.check, self._check, binding)
         if not allowed:
             return allowed if isinstance(allowed, No) else No("its check says no")

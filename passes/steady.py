@@ -27,12 +27,11 @@ ORDERED = frozenset(("print", "check"))
 def steady_nodes(graph: Graph, context: Context) -> set[Node]:
     """The nodes whose values only change when a variable does that the graph does not update.
 
-    Empty for graphs without variables, as the bodies of loops are, and for programs of targets other than the CPU: they
-    keep nothing.
+    Empty for graphs without variables, as the bodies of loops are, and for targets that keep nothing.
     """
     updated = {variable for variable, _ in graph.updates}
     found: set[Node] = set()
-    if context.target != "cpu" or not any(p.role == "variable" and p not in updated for p in graph.params):
+    if not context.machine.keeps or not any(p.role == "variable" and p not in updated for p in graph.params):
         return found
     for node in graph.nodes:
         if node.op.name == "parameter":

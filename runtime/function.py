@@ -99,7 +99,7 @@ class Function:
     def pipeline(self) -> Pipeline:
         """The passes its graph goes through."""
         from tensorc.passes.pipeline import default
-        return self._passes or default(self.device)
+        return self._passes or default()
 
     @functools.cached_property
     def ir(self) -> Graph:

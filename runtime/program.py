@@ -97,7 +97,7 @@ class Program:
         context = Context(self.device)
         told = PassLog(context) if settings.debug() >= 2 else None
         with self._timed("passes"):
-            planned = (self._pipeline or default(self.device)).run(self.graph, context)
+            planned = (self._pipeline or default()).run(self.graph, context)
         self.passes_told = told.lines if told else []
         return planned
 

@@ -113,7 +113,7 @@ class _Kernel:
 
 
 def planned(graph: Graph) -> Graph:
-    return default("cuda").run(graph, Context("cuda"))
+    return default().run(graph, Context("cuda"))
 
 
 def compute(graph: Graph, assembly: CudaAssembly, values: Sequence[Array], sizes: Mapping[str, int],

@@ -15,7 +15,7 @@ def test_products_of_narrow_numbers_are_computed_wide(narrow: DType, wide: DType
     a, b = tensor("a", 40, 300, dtype=narrow), tensor("b", 50, 300, dtype=narrow)
     graph = closed(matmul(a, b, transpose_a=False, transpose_b=True))
 
-    final = default("cpu").up_to("layout").run(graph)
+    final = default().up_to("layout").run(graph)
     assert {n.dtype for n in final.nodes if n.op is matmul} == {wide}
 
     rng = np.random.default_rng(0)

@@ -198,5 +198,5 @@ def test_the_gradient_of_a_layer_needs_no_transpose():
     w = tensor("w", 4, 4, role="variable")
     loss = total(tanh(product(flip(flip(A)), flip(w))), 0, 1)
     found = gradients([loss], None, [w, A])
-    final = default("cpu").up_to("layout").run(closed(loss, *found))
+    final = default().up_to("layout").run(closed(loss, *found))
     assert not [n for n in final.nodes if n.op is transpose]

@@ -118,7 +118,7 @@ def compare(seed: int) -> bool:
         wanted = evaluate(graph, {"n": 4}, **arrays(seed))
     except TensorcError:
         return False                         # sizes that only look as if they fitted
-    found = evaluate(default("cpu").up_to("share").run(graph), {"n": 4}, **arrays(seed))
+    found = evaluate(default().up_to("share").run(graph), {"n": 4}, **arrays(seed))
 
     for old, new in zip(wanted, found, strict=True):
         finite = np.isfinite(old)
@@ -167,7 +167,7 @@ def standardised() -> Graph:
 def test_examples_read_well_after_every_pass(example, golden):
     stages = []
     context = Context(observers=(lambda name, graph: stages.append((name, str(graph))),))
-    default("cpu").up_to("share").run(example(), context)
+    default().up_to("share").run(example(), context)
 
     changed = [f"# {name}\n{text}" for (_, before), (name, text) in zip([("", "")] + stages, stages, strict=False)
                if text != before]
@@ -177,7 +177,7 @@ def test_examples_read_well_after_every_pass(example, golden):
 def test_the_result_does_not_depend_on_the_hash_seed():
     program = (
         "from test_pipeline import closed, default, random_outputs\n"
-        "print(*[default('cpu').up_to('share').run(closed(*random_outputs(s))) for s in range(4)])"
+        "print(*[default().up_to('share').run(closed(*random_outputs(s))) for s in range(4)])"
     )
     here = Path(__file__).parent
     path = os.pathsep.join([str(here), str(here.parent)])

@@ -62,7 +62,7 @@ def average(x):
 
 
 def simplified(*outputs, context=None):
-    return default("cpu").up_to("simplify").run(closed(*outputs), context).outputs
+    return default().up_to("simplify").run(closed(*outputs), context).outputs
 
 
 E, S, P = exp(X), sigmoid(X), softmax(X, axis=1)
@@ -150,7 +150,7 @@ def test_forms_keep_their_values(form):
     arrays = {"x": rng.uniform(0.1, 0.9, (3, 4)), "t": rng.uniform(0, 1, (3, 4)), "g": rng.uniform(0, 1, 3)}
     wanted, found, final = (
         evaluate(graph, {"n": 3}, **arrays)[0]
-        for graph in (closed(before), closed(after), default("cpu").up_to("share").run(closed(before)))
+        for graph in (closed(before), closed(after), default().up_to("share").run(closed(before)))
     )
     np.testing.assert_allclose(found, wanted, rtol=3e-5, atol=1e-6)
     np.testing.assert_allclose(final, wanted, rtol=3e-5, atol=1e-6)
@@ -187,7 +187,7 @@ def test_what_must_stay(form):
 
 def test_0_over_0_stays_nan():
     zeros = np.zeros((1, 4), np.float32)
-    found = evaluate(default("cpu").up_to("share").run(closed(T / X * X, X / X)), {"n": 1}, x=zeros, t=zeros)
+    found = evaluate(default().up_to("share").run(closed(T / X * X, X / X)), {"n": 1}, x=zeros, t=zeros)
     assert np.isnan(found[0]).all()
     assert np.isnan(found[1]).all()
 
@@ -258,7 +258,7 @@ UNSTABLE = {
 def test_values_and_gradients_far_out(formula):
     node, value, slope = UNSTABLE[formula]
     (gradient,) = gradients([node], None, [X])
-    final = default("cpu").up_to("share").run(closed(node, gradient))
+    final = default().up_to("share").run(closed(node, gradient))
     found = evaluate(final, {"n": 4}, x=FAR, t=TARGET)
     np.testing.assert_allclose(found[0], value, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found[1], slope, rtol=1e-5, atol=1e-6)
@@ -272,14 +272,14 @@ def test_values_and_gradients_far_out(formula):
 def test_the_gradient_of_a_norm_is_0_at_0(norm):
     (gradient,) = gradients([norm], None, [X])
     x = np.array([[3, 0, -4, 0], [0, 0, 0, 0]], np.float32)
-    (found,) = evaluate(default("cpu").up_to("share").run(closed(gradient)), {"n": 2}, x=x)
+    (found,) = evaluate(default().up_to("share").run(closed(gradient)), {"n": 2}, x=x)
     np.testing.assert_allclose(found * (2 if norm.op is mean else 1), [[0.6, 0, -0.8, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
 def test_variance_does_not_cancel():
     x = (1e4 + np.arange(8).reshape(2, 4)).astype(np.float32)
     node = average(square(X)) - square(average(X))
-    (found,) = evaluate(default("cpu").up_to("share").run(closed(node)), {"n": 2}, x=x)
+    (found,) = evaluate(default().up_to("share").run(closed(node)), {"n": 2}, x=x)
     np.testing.assert_allclose(found, [1.25, 1.25], rtol=1e-6)
 
 
@@ -287,12 +287,12 @@ def test_the_variance_of_integers_stays_as_it_is_written():
     x = tensor("x", N, 4, dtype=i32)
     node = average(square(x)) - square(average(x))
     value = np.arange(8, dtype=np.int32).reshape(2, 4)
-    (found,) = evaluate(default("cpu").up_to("share").run(closed(node)), {"n": 2}, x=value)
+    (found,) = evaluate(default().up_to("share").run(closed(node)), {"n": 2}, x=value)
     np.testing.assert_array_equal(found, [2, 6])
 
 
 def test_small_arguments_keep_their_digits():
     x = np.full((1, 4), 1e-6, np.float32)
     for node, wanted in ((log(1 + X), np.log1p(1e-6)), (exp(X) - 1, np.expm1(1e-6)), (log(1 - X), np.log1p(-1e-6))):
-        (found,) = evaluate(default("cpu").up_to("share").run(closed(node)), {"n": 1}, x=x)
+        (found,) = evaluate(default().up_to("share").run(closed(node)), {"n": 1}, x=x)
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
