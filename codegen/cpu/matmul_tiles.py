@@ -29,7 +29,7 @@ K_CHUNK = 256
 """How much of k is summed in registers before it is added to c; a panel of b this long takes half the first cache."""
 
 ROWS_AHEAD = 24
-"""How far ahead the main tile fetches rows of b: the first one of a panel finds them in an outer cache."""
+"""How far ahead rows of b are fetched where they stand: the first tile of a panel finds them in an outer cache."""
 
 COPY_COLUMNS, COPY_BYTES = 16, 1024
 """From how many vectors of columns, and bytes between neighbours along k, a block works on a copy of its part of a."""
@@ -159,7 +159,7 @@ def splat(f: Function, scalar: str, value: str, lanes: int) -> str:
 
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc,"
-    " i64 %rows, i64 %columns, i64 %k, i1 %more"
+    " i64 %rows, i64 %columns, i64 %k, i1 %more, ptr %ahead, i64 %pace"
 )
 
 
@@ -167,7 +167,8 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     """c[i, j] = Σ_k a·b, or += if %more, for a tile of c; a[i, k] stands at %a + i·%row + k·%step.
 
     An `edge` tile has %columns columns, its last vector is masked, and nothing beyond is read or written.  A `low` tile
-    has %rows rows: it computes the last one again in place of those that do not exist.
+    has %rows rows: it computes the last one again in place of those that do not exist.  The main tile fetches a row's
+    width of what stands at %ahead, %pace bytes further with each k.
     """
     f = Function(f"define internal void @{t.name(name)}({TILE_ARGUMENTS}) noinline")
     ops = t.instructions(f, lanes)
@@ -175,15 +176,16 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     mask = first_lanes(f, lanes, f.sub("%columns", (vectors - 1) * lanes)) if edge and lanes > 1 else None
 
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
-    a_cell, b_cell = f.cell("ptr", "%a"), f.cell("ptr", "%b")
-    ahead = f.mul("%ldb", ROWS_AHEAD)
+    a_cell, b_cell, later_cell = (f.cell("ptr", start) for start in ("%a", "%b", "%ahead"))
     row_address = _clamped_rows(f, t, rows) if low else _scaled_rows(f, t, rows)
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
         line = [_read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
         if name == "main":
-            prefetch(f, f.at(b, ahead, t.scalar), vectors * lanes * align)
+            later = f.load("ptr", later_cell)
+            prefetch(f, later, vectors * lanes * align)
+            f.store("ptr", f.at(later, "%pace", "i8"), later_cell)
         for i in range(rows):
             factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
             for q in range(vectors):
@@ -321,7 +323,8 @@ SWEEP_ARGUMENTS = (
 def _sweep(t: Tiles) -> str:
     """A block of c by tiles: panels of columns outside, so that a panel of b stays in the first cache.
 
-    Tiles of rows of a stand %tile apart.  Panels of b stand %spread times their width apart: 1 where b is not packed.
+    Tiles of rows of a stand %tile apart.  Panels of b stand %spread times their width apart: 1 where b is not packed, 2
+    where there is only one.
     """
     f = Function(f"define internal void @{t.name('sweep')}({SWEEP_ARGUMENTS}) noinline")
     panels = f.floor_to("%n", t.columns)
@@ -332,18 +335,33 @@ def _sweep(t: Tiles) -> str:
         panel = f.floor_to(j, t.columns)
         return f.at("%b", f.add(f.mul(panel, "%spread"), f.sub(j, panel)), t.scalar)
 
-    def tile(name: str, a: str, b: str, i: Int, j: Int, rows: Int, columns: Int) -> None:
+    def tile(name: str, a: str, b: str, i: Int, j: Int, rows: Int, columns: Int, ahead: str = "null",
+             pace: Int = 0) -> None:
         c = f.at("%c", f.add(f.mul(i, "%ldc"), j), t.scalar)
         call(
             f, t.name(name), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("ptr", b), ("i64", "%ldb"), ("ptr", c),
             ("i64", "%ldc"), ("i64", rows), ("i64", columns), ("i64", "%k"), ("i1", "%more"),
+            ("ptr", ahead), ("i64", pace),
         )  # fmt: skip
 
+    follow = f.less(2, "%spread")
+    part = f.div(t.columns * t.dtype.size, f.maximum(tiles, 1))
+    pace = f.select(follow, part, f.mul("%ldb", t.dtype.size))
+    share = f.select(follow, f.mul(part, "%k"), 0)
+    in_next_chunk = f.at("%b", f.mul("%k", t.columns), t.scalar)
+
     def main(name: str, j: Int, columns: Int) -> None:
-        """Main tiles below each other, from column j."""
-        b = b_at(j)
+        """Main tiles below each other, from column j.
+
+        Where panels follow one another in memory each tile fetches a share of the next one, elsewhere rows of its own.
+        """
+        b, right = b_at(j), f.add(j, t.columns)
+        next_panel = f.let(f"select i1 {f.bit(f.less(right, panels))}, ptr {b_at(right)}, ptr {in_next_chunk}")
+        own = f.at(b, f.mul("%ldb", ROWS_AHEAD), t.scalar)
+        start = f.let(f"select i1 {f.bit(follow)}, ptr {next_panel}, ptr {own}")
         with f.loop(0, tiles) as i:
-            tile(name, f.at("%a", f.mul(i, "%tile"), t.scalar), b, f.mul(i, t.rows), j, t.rows, columns)
+            a, ahead = f.at("%a", f.mul(i, "%tile"), t.scalar), f.at(start, f.mul(i, share), "i8")
+            tile(name, a, b, f.mul(i, t.rows), j, t.rows, columns, ahead, pace)
 
     with f.loop(0, panels, t.columns) as j:
         main("main", j, t.columns)
