@@ -22,6 +22,7 @@ from tensorc.codegen.cuda.library import ConvolutionCall, ProductCall
 from tensorc.errors import DeviceError
 from tensorc.runtime.cuda.libraries.calls import Libraries, are_wanted, missing
 from tensorc.runtime.cuda.libraries.memory import alignment
+from tensorc.runtime.devices import libraries
 from tensorc.runtime.program import program
 
 assert gpu
@@ -414,3 +415,11 @@ def test_what_is_shown(golden: Callable[[str, str], None]) -> None:
                K.batch_dot(many, several), *K.gradients(loss, [filters])]
     graph = planned(K.function([x, image, many, several], outputs).graph)
     golden("kernels/cuda_calls.txt", str(assemble(graph, libraries=True)).partition("# tiles")[0])
+
+
+def test_devices_tell_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.find_spec", lambda name: None)
+    assert libraries() == ("no libraries for products and convolutions, nvmath-python, nvidia-cudnn-frontend missing: "
+                           "pip install 'tensorc[cuda-libraries]'")
+    monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.find_spec", lambda name: name)
+    assert libraries() == "products by cuBLASLt, convolutions by cuDNN"
