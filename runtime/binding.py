@@ -68,7 +68,7 @@ class Binding:
         self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
         self._guard = guard(self._cells)
         self._run = fastcall.runner(program.native) or program.native.run
-        self._bind_inputs = _input_binder(closed, inputs, in_table)
+        self._bind_inputs = input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
 
         self._frames: list[Frame] = []
@@ -264,7 +264,7 @@ def users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     return [names[symbol] for symbol in symbols]
 
 
-def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
+def input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
     """A binder of the inputs, or None where arrays may fit their types and yet break an assumption."""
     types = [param.type for param in closed.graph.params[:inputs]]
     sizes = {name: size for name, size in closed.sizes.items() if name.isidentifier()}

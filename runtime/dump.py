@@ -6,6 +6,7 @@
                    loops.txt        the kernels in the loop language
                    program.ll       LLVM IR, as it was made
                    program.s        machine code
+                   kernels.py       in place of both, for a GPU
                    values.npz       what the first call found: inputs, variables and keys of random streams
                    repro.py         compiles the graph again, runs it on these and compares with the references
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ if __name__ == "__main__":
 
 
 def write(folder: Path, graph: Graph, pipeline: Pipeline | None, where: Location | None,
-          values: Mapping[str, np.ndarray[Any, Any]] | None) -> Path:
+          values: Mapping[str, np.ndarray[Any, Any]] | None, device: str = "cpu") -> Path:
     """Writes a function into a folder of its own within `folder`, which is returned.
 
     A pass that fails leaves what was written before it.
@@ -69,6 +70,7 @@ def write(folder: Path, graph: Graph, pipeline: Pipeline | None, where: Location
         pipeline: its passes; None for the default ones.
         where: the user's line that made it.
         values: of each parameter by name, what the call finds that it is compiled for; None where there is no call.
+        device: what it runs on.
 
     Raises: OSError for a folder that cannot be written to; what a pass raises.
     """
@@ -85,12 +87,26 @@ def write(folder: Path, graph: Graph, pipeline: Pipeline | None, where: Location
         text = dump(after, notes=context.notes)
         (own / f"{next(numbers):02}-{_as_name(name)}.ir").write_text(text, encoding="utf-8")
 
-    context = Context(observers=(observe,))
-    assembly = assemble(passes.run(graph, context), Target.host())
-    (own / "loops.txt").write_text(str(assembly.loops), encoding="utf-8")
-    (own / "program.ll").write_text(assembly.text, encoding="utf-8")
-    (own / "program.s").write_text(machine_text(assembly.text, Target.host()), encoding="utf-8")
+    context = Context(device, observers=(observe,))
+    for name, text in _code(passes.run(graph, context), device):
+        (own / name).write_text(text, encoding="utf-8")
     return own
+
+
+def _code(planned: Graph, device: str) -> Iterator[tuple[str, str]]:
+    """What becomes of the graph after all passes, by the names of files."""
+    if device == "cuda":
+        from tensorc.codegen.cuda.assemble import assemble as assemble_for_gpu
+        from tensorc.runtime.cuda.libraries.calls import are_wanted
+
+        on_gpu = assemble_for_gpu(planned, libraries=are_wanted())
+        yield "loops.txt", str(on_gpu.loops)
+        yield "kernels.py", str(on_gpu)
+        return
+    assembly = assemble(planned, Target.host())
+    yield "loops.txt", str(assembly.loops)
+    yield "program.ll", assembly.text
+    yield "program.s", machine_text(assembly.text, Target.host())
 
 
 def _fresh(folder: Path, name: str) -> Path:

@@ -112,7 +112,8 @@ class Function:
         """The kernels of `ir`, in the order they run."""
         if self.device == "cuda":
             from tensorc.codegen.cuda.assemble import assemble as assemble_for_gpu
-            return assemble_for_gpu(self.ir).loops
+            from tensorc.runtime.cuda.libraries.calls import are_wanted
+            return assemble_for_gpu(self.ir, libraries=are_wanted()).loops
         from tensorc.codegen.cpu.assemble import assemble
         return assemble(self.ir, Target.host()).loops
 
@@ -285,7 +286,8 @@ class Function:
         folder = settings.dump()
         if folder is not None:
             from tensorc.runtime.dump import write
-            write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept))
+            write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept),
+                  self.device)
         if self.device == "cuda":
             if settings.check():
                 raise DeviceError(f"{self.name}: TENSORC_CHECK checks the kernels of programs on the CPU only; give it "

@@ -75,11 +75,15 @@ class FakeGpu:
         return [self._cubin(source) for source in sources]
 
     def _cubin(self, source: Source) -> compiler.Cubin:
-        entry = f"{source.name}_{hashlib.sha256(source.text.encode()).hexdigest()[:12]}"
+        entry = f"{source.name}_{hashlib.sha256(repr(source).encode()).hexdigest()[:12]}"
         self.sources[entry] = source
         parameters = [8] * len(source.buffers) + [8 if source.wide else 4] * len(source.sizes)
         image = " ".join(["FAKE", entry, str(len(parameters)), *map(str, parameters)])
         return compiler.Cubin(entry, image.encode() + b"\0", 1, 0, 0)
+
+    def know(self, kernel: Any) -> None:
+        """Knows the text of a kernel that was loaded from the store."""
+        self._cubin(kernel._source)
 
     def _run(self, entry: bytes, parameters: Any, count: int, blocks: int, threads: int) -> None:
         try:

@@ -174,3 +174,12 @@ def test_tiles_of_products_stay_in_registers(name: str) -> None:
     assert code.registers <= 128
     assert 0 < code.shared <= 48 << 10
     assert ".f64" not in text
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_parameters_are_as_the_host_packs_them(wide: bool) -> None:
+    """An address of 8 bytes for each buffer, then 4 or 8 bytes for each size, as the driver finds in the code."""
+    source = replace(emit(KERNELS["softmax"]), wide=wide)
+    declared = re.findall(r"\.param \.(\w+)", ptx(source).partition(")")[0])
+    assert declared == ["u64"] * len(source.buffers) + ["u64" if wide else "u32"] * len(source.sizes)
+    assert source.sizes

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 from fake_gpu import FakeGpu, forget, gpu
 
+import tensorc
 from tensorc import backend as K
 from tensorc.errors import DeviceError
 from tensorc.runtime.cuda import driver
@@ -391,6 +396,76 @@ def test_no_gpu_is_an_error_that_says_what_was_found(gpu: FakeGpu, monkeypatch: 
 
 def test_devices_are_listed(gpu: FakeGpu) -> None:
     assert gpus() == ["Fake GPU, compute capability 9.0"]
+
+
+def test_another_process_compiles_nothing(tmp_path: Path) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+
+    def told(what: str) -> str:
+        environment = {**os.environ, "TENSORC_CACHE": "1", "TENSORC_CACHE_DIR": str(tmp_path)}
+        script = Path(__file__).parent / "fake_cuda" / "another_process.py"
+        return subprocess.run([sys.executable, script, what], env=environment, text=True, capture_output=True,
+                              check=True, cwd=Path(__file__).parents[1]).stdout
+
+    made, loaded = told("make").rpartition(" "), told("load").rpartition(" ")
+    assert made[0] == loaded[0]
+    assert (made[2], loaded[2]) == ("True\n", "False\n")
+
+
+def test_indices_have_64_bits_where_buffers_need_them(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.codegen.cuda.source.NARROW", 100)
+    x, v = K.placeholder((None, 4)), K.variable(np.zeros(4))
+    function = K.function([x], [K.tanh(x)], [(v, v + K.sum(x, axis=0))], device="cuda")
+    total = 0
+    for n in (5, 30, 5, 30):
+        a = numbers(n, 4)
+        total = total + a.sum(axis=0)
+        close(function([a])[0], np.tanh(a))
+    close(K.get_value(v), total)
+    assert {source.wide for source in gpu.sources.values()} == {False, True}
+
+
+def test_the_environment_and_blocks_choose_the_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tensorc.device("cuda"):
+        close(K.eval(K.constant([1.0, 2.0]) * 2), [2, 4])
+    assert gpu.launched
+    monkeypatch.setenv("TENSORC_DEVICE", "cuda")
+    gpu.launched.clear()
+    close(K.eval(K.constant([1.0, 2.0]) * 3), [3, 6])
+    assert gpu.launched
+
+
+def test_what_is_not_there_on_a_gpu_says_so(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = K.placeholder((None,))
+    function = K.function([x], [x + 1], device="cuda")
+    with pytest.raises(DeviceError, match="device='cpu'"):
+        function.profile([[1.0]])
+    monkeypatch.setenv("TENSORC_CHECK", "1")
+    with pytest.raises(DeviceError, match="TENSORC_CHECK checks the kernels of programs on the CPU only"):
+        K.function([x], [x + 1], device="cuda")([[1.0]])
+
+
+def test_what_is_compiled_is_told(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("TENSORC_DEBUG", "3")
+    x = K.placeholder((None,))
+    function = K.function([x], [x + 1], device="cuda")
+    function([[1.0]])
+    told = capsys.readouterr().err
+    assert re.search(r"function: compiled in .* 1 kernel; not kept in the store", told)
+    assert "cuda.blockIdx" in told
+    assert "kernel" in str(function.kernels)
+
+
+def test_a_dump_holds_what_becomes_of_the_graph_on_a_gpu(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch,
+                                                         tmp_path: Path) -> None:
+    monkeypatch.setenv("TENSORC_DUMP", str(tmp_path))
+    x = K.placeholder((None, 4))
+    K.function([x], [K.softmax(x)], name="soft", device="cuda")([numbers(2, 4)])
+    own = tmp_path / "01-soft"
+    assert "cuda.blockIdx" in (own / "kernels.py").read_text()
+    assert "kernel" in (own / "loops.txt").read_text()
+    assert not (own / "program.ll").exists()
 
 
 def test_the_driver_is_called_as_nvidia_declares_it() -> None:

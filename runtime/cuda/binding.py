@@ -17,7 +17,7 @@ import numpy as np
 from tensorc.ir import dims
 from tensorc.ir.closing import Closed
 from tensorc.ir.dims import Size
-from tensorc.runtime.binding import LAYOUTS, guard, users_symbols
+from tensorc.runtime.binding import LAYOUTS, guard, input_binder, users_symbols
 from tensorc.runtime.cuda.array import DeviceArray
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import named
@@ -78,12 +78,24 @@ class CudaBinding:
             arrays = [each for each in leaves if isinstance(each, np.ndarray)]
             self._block, *self._constants = uploaded(self._on, arrays)
 
+        self._bind = input_binder(closed, inputs, self._symbols)
+        self._addresses, self._sizes = ctypes.c_void_p * inputs, ctypes.c_int64 * len(self._symbols)
+        self._none_there = (False,) * inputs
         self._frames: deque[Frame] = deque()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
 
     def quickly(self, values: list[Any]) -> list[Any] | None:
-        """Nothing: every call takes a closer look."""
-        return None
+        """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others.
+
+        Args:
+            values: a list that nobody else changes.
+        """
+        if self._bind is None:
+            return None
+        addresses, sizes = self._addresses(), self._sizes()
+        if not self._bind(values, ctypes.addressof(addresses), ctypes.addressof(sizes)):
+            return None
+        return self._call(values, tuple(sizes), self._none_there)
 
     def run(self, arrays: Sequence[Given], sizes: Mapping[str, int]) -> list[Any]:
         """The outputs for C-contiguous arrays of the inputs' dtypes.
@@ -94,9 +106,13 @@ class CudaBinding:
 
         Raises: DeviceError; what effects raise.  Variables have their old values then.
         """
+        return self._call(arrays, tuple(sizes[each] for each in self._users),
+                          tuple(isinstance(array, DeviceArray) for array in arrays))
+
+    def _call(self, arrays: Sequence[Given], sizes: tuple[int, ...], there: tuple[bool, ...]) -> list[Any]:
+        """The same, for the values of the program's symbols, and with which inputs are on the device."""
         with named(self.name), self._on.current(), self._on.lanes.lent() as lane:
-            layout = self._layout(tuple(sizes[each] for each in self._users),
-                                  tuple(isinstance(array, DeviceArray) for array in arrays))
+            layout = self._layout(sizes, there)
             frame = self._frame()
             frame.fit(layout, lane)
             results = self._run(frame, layout, arrays, lane)
@@ -163,7 +179,8 @@ class CudaBinding:
     def _follow(self, frame: Frame, layout: Layout, arrays: Sequence[Given],
                 outputs: Sequence[DeviceArray | None]) -> Callable[[Machine], None]:
         """What goes through the program on a machine, with all that it copies from and to the host."""
-        base, staged, landed, spec = frame.memory.address, layout.staged, layout.landed, self.program.spec
+        base, staging, landing = frame.memory.address, frame.staging.address, frame.landing.address
+        staged, landed, spec = layout.staged, layout.landed, self.program.spec
         constants, keys = iter(self._constants), iter(staged.places[self._inputs:])
 
         def at(place: int | None) -> int:
@@ -185,9 +202,9 @@ class CudaBinding:
         externals += [0] * (spec.externals - len(externals))
 
         def follow(machine: Machine) -> None:
-            machine.upload(base + staged.start, frame.staging.address + staged.start, staged.size)
+            machine.upload(base + staged.start, staging + staged.start, staged.size)
             walk(spec, machine, externals, layout.sizes, base + layout.arena)
-            machine.download(frame.landing.address, base + landed.start, landed.size)
+            machine.download(landing, base + landed.start, landed.size)
 
         return follow
 
