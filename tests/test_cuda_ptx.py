@@ -141,6 +141,16 @@ def test_a_row_of_known_length_is_read_once(name: str) -> None:
     assert code.spilled == 0
 
 
+def test_a_sum_of_unknown_length_is_read_in_vectors() -> None:
+    """As far as they are full; the rest of the last one is read element by element."""
+    (graph,) = parse("graph total(x: f32[n,10])\n  %0 = sum(x) {axes=[0,1], keepdims=false}\n  return %0\n")
+    for source in assemble(planned(graph)).sources.values():
+        assert "over r2×4" in source.schedule
+        text = ptx(source)
+        assert re.search(r"ld\.global\.v4\.f32", text)
+        assert re.search(r"ld\.global\.f32", text)
+
+
 PRODUCTS = {
     "product": """
         graph product(x: f32[n,k], w: f32[k,m], b: f32[m])

@@ -86,11 +86,22 @@ class _RowWriter(LaneWriter):
         if self.is_held(s):
             self.held_loop(s)
         else:
-            width = self.widths[s.var]
-            start = self.thread if width == 1 else f"mul({self.thread}, I({width}))"
-            with self.counted(s.var, self.size(s.extent), start, f"I({self.how.threads * width})"):
-                self.spread_body(s, width)
+            self.spread_loop(s, self.widths[s.var])
         self.inside = False
+
+    def spread_loop(self, s: ir.For, width: int) -> None:
+        """A loop of any extent: in vectors as far as these are full, then what is left of the last one."""
+        extent, whole = self.size(s.extent), ""
+        if dims.mod(s.extent, width) != 0:
+            extent, before = self.bind(extent), dict(self.arrays)
+            whole = self.bind(f"bit_and({extent}, I({-width}))")
+        start = self.thread if width == 1 else f"mul({self.thread}, I({width}))"
+        with self.counted(s.var, whole or extent, start, f"I({self.how.threads * width})"):
+            self.spread_body(s, width)
+        if whole:
+            self.arrays = before
+            with self.counted(s.var, extent, f"add({whole}, {self.thread})", f"I({self.how.threads})"):
+                self.spread_body(s, 1)
 
     def is_held(self, s: ir.For) -> bool:
         """Whether a loop is written so that its values may stay in registers: it is short, and unrolled."""

@@ -165,13 +165,12 @@ def _rows(k: ir.Kernel, moves: Moves, inner: list[tuple[ir.For, tuple[ir.For, ..
 
 
 def _loop_width(k: ir.Kernel, moves: Moves, loop: ir.For) -> int:
-    """The width of vectors over a loop of known extent."""
-    if not isinstance(loop.extent, int):
-        return 1
+    """The width of vectors over a loop; one whose extent is not known may leave some elements behind the last."""
     touched = [access for access, around in ir.accesses(loop.body) if not around]
     width = _bytes_to_width(k, [a.buffer for a in touched])
     while width > 1:
-        if loop.extent % width == 0 and any(_is_whole(moves, a, loop.var, width) for a in touched) and all(
+        fits = not isinstance(loop.extent, int) or loop.extent % width == 0
+        if fits and any(_is_whole(moves, a, loop.var, width) for a in touched) and all(
             _is_whole(moves, a, loop.var, width) or moves.move(a, loop.var) == "uniform" for a in touched
         ):
             return width
