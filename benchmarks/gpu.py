@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -113,6 +114,7 @@ def setting(name: str, value: str) -> Iterator[None]:
     before = os.environ.get(name)
     os.environ[name] = value
     forget_programs()
+    gc.collect()                # equal functions share a program for as long as any of them is there
     try:
         yield
     finally:
@@ -120,6 +122,7 @@ def setting(name: str, value: str) -> Iterator[None]:
         if before is not None:
             os.environ[name] = before
         forget_programs()
+        gc.collect()
 
 
 # -- the parts
