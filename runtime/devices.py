@@ -65,6 +65,16 @@ def gpus() -> list[str]:
         return [str(error)]
 
 
+def libraries() -> str:
+    """What does products and convolutions on a GPU, or what to install for that to be NVIDIA's libraries."""
+    from tensorc.runtime.cuda.libraries.calls import INSTALL, missing
+
+    lacking = missing()
+    if lacking:
+        return f"no libraries for products and convolutions, {', '.join(lacking)} missing: {INSTALL}"
+    return "products by cuBLASLt, convolutions by cuDNN"
+
+
 def compiler() -> str:
     """What makes machine code for a GPU here, or what to install for that."""
     from tensorc.codegen.cuda.compile import INSTALL, missing

@@ -15,6 +15,7 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph
 from tensorc.passes.context import Context
 from tensorc.passes.pipeline import default
+from tensorc.runtime.cuda.lanes import Unready
 from tensorc.runtime.cuda.libraries.calls import Called, Libraries
 from tensorc.runtime.walk import walk
 
@@ -71,10 +72,14 @@ class LockStep:
         return self.memory[address:address + count].copy().view(dtype).reshape(shape)
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        if kernel in self.called:
-            self.called[kernel].launch(self, addresses, sizes)
-        else:
+        if kernel not in self.called:
             self.run(kernel, addresses, sizes)
+            return
+        try:
+            self.called[kernel].launch(self, addresses, sizes)
+        except Unready as error:
+            error.prepare()
+            self.called[kernel].launch(self, addresses, sizes)
 
     def run(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         """Runs a kernel's text."""

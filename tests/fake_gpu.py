@@ -9,7 +9,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ def built() -> Path:
     return path
 
 
+HOST_CALL = b"host_call"
+"""The kernel in whose place a function of the host runs."""
+
+
 class FakeGpu:
     """The library with what tests ask of it.
 
@@ -60,6 +64,8 @@ class FakeGpu:
         self.sources: dict[str, Source] = {}
         self.launched: list[str] = []
         self.errors: list[str] = []
+        self._host_calls: list[Callable[[], None]] = []
+        self._host_module = 0
         self._callback = KERNEL(self._run)
         self.library.fake_kernel(self._callback)
 
@@ -81,6 +87,9 @@ class FakeGpu:
 
     def _run(self, entry: bytes, parameters: Any, count: int, blocks: int, threads: int) -> None:
         try:
+            if entry == HOST_CALL:
+                self._host_calls[parameters[0]]()
+                return
             source = self.sources[entry.decode()]
             sizes = dict(zip(source.sizes, parameters[len(source.buffers):count], strict=True))
             assert (blocks, threads) == (dims.evaluate(source.blocks, sizes), source.threads), source
@@ -90,6 +99,23 @@ class FakeGpu:
             lockstep.run(source, arrays, sizes)
         except Exception as error:
             self.errors.append(f"{type(error).__name__}: {error}")
+
+    def on_stream(self, stream: int, work: Callable[[], None]) -> None:
+        """Adds what the host does to a stream, or to the graph that is recorded there."""
+        cu = driver.driver()
+        image = b"FAKE " + HOST_CALL + b" 1 8"
+        if not self._host_module:
+            self._host_module = driver.number(cu.cuModuleLoadData, image, kind=ctypes.c_void_p)
+        function = driver.number(cu.cuModuleGetFunction, self._host_module, HOST_CALL, kind=ctypes.c_void_p)
+        number = ctypes.c_uint64(len(self._host_calls))
+        self._host_calls.append(work)
+        cu.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, (ctypes.c_void_p * 1)(ctypes.addressof(number)), None)
+
+    def forget_host_calls(self) -> None:
+        if self._host_module:
+            with device().current() as cu:
+                cu.cuModuleUnload(self._host_module)
+            self._host_module = 0
 
     def array(self, address: int, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         """Memory of the device."""
@@ -137,6 +163,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     yield fake
     fake.fail(0)
     K.clear_session()
+    fake.forget_host_calls()
     forget()
     left = fake.counts()
     fake.check()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import sys
 from enum import IntEnum
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from library_memory import Memory, read
+from library_memory import Memory, import_anew, read
 
 TYPES = {0: np.float32, 1: np.float64, 2: np.float16}
 
@@ -186,12 +187,17 @@ class Library:
         first, second, result = (self.matrices(x, y) for x, y in ((a, of_a), (b, of_b), (d, of_d)))
         first = np.swapaxes(first, 1, 2) if how[MatmulDescAttribute.TRANSA] else first
         second = np.swapaxes(second, 1, 2) if how[MatmulDescAttribute.TRANSB] else second
-        total = first.astype(scale) @ second.astype(scale)
+        bias: Any = scale(0)
         if how.get(MatmulDescAttribute.EPILOGUE, Epilogue.DEFAULT) == Epilogue.BIAS:
-            bias = how[MatmulDescAttribute.BIAS_POINTER]
-            assert bias % limits[MatmulPreferenceAttribute.MIN_ALIGNMENT_D_BYTES] == 0
-            total = total + self.memory.view(bias, result.dtype, (result.shape[1],), (1,)).astype(scale)[:, None]
-        result[:] = total.astype(result.dtype)
+            at = how[MatmulDescAttribute.BIAS_POINTER]
+            assert at % limits[MatmulPreferenceAttribute.MIN_ALIGNMENT_D_BYTES] == 0
+            bias = self.memory.view(at, result.dtype, (result.shape[1],), (1,))[:, None]
+
+        def work() -> None:
+            total = first.astype(scale) @ second.astype(scale) + bias.astype(scale)
+            result[:] = total.astype(result.dtype)
+
+        self.memory.on_stream(stream, work)
         self.told.append({"compute": how["compute"], "stream": stream, "batch": result.shape[0]})
 
     def matrices(self, address: int, layout: int) -> Any:
@@ -218,6 +224,7 @@ def install(patch: pytest.MonkeyPatch, memory: Memory) -> Library:
     bindings = ModuleType("nvmath.bindings")
     bindings.cublas, bindings.cublasLt = cublas, lt  # type: ignore[attr-defined]
     for module in (ModuleType("nvmath"), bindings, cublas, lt):
+        module.__spec__ = ModuleSpec(module.__name__, None)
         patch.setitem(sys.modules, module.__name__, module)
-    patch.delitem(sys.modules, "tensorc.runtime.cuda.libraries.products", raising=False)
+    import_anew(patch, "tensorc.runtime.cuda.libraries.products")
     return library

@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from enum import Enum
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from library_memory import Memory
+from library_memory import Memory, import_anew
 
 
 class data_type(Enum):  # noqa: N801
@@ -177,12 +178,16 @@ class Graph:
         assert all(address % 16 == 0 for address in where.values())
         self.library.memory.view(workspace, np.uint8, (self.limit,), (1,))
         arrays = {t.uid: self.library.memory.view(where[t.uid], self.io.value, t.dim, t.stride) for t in used}
-        x, w, y = (arrays[t.uid] if t is not self.last else np.zeros(t.dim, self.wide.value) for t in self.three())
-        convolve(self.kind, x, w, y, self.how, self.wide.value)
-        total = {"forward": y, "input_gradient": x, "weight_gradient": w}[self.kind]
-        if self.added is not None:
-            total = total + arrays[self.added.uid].astype(self.wide.value)
-        arrays[self.last.uid][:] = total.astype(self.io.value)
+
+        def work() -> None:
+            x, w, y = (arrays[t.uid] if t is not self.last else np.zeros(t.dim, self.wide.value) for t in self.three())
+            convolve(self.kind, x, w, y, self.how, self.wide.value)
+            total = {"forward": y, "input_gradient": x, "weight_gradient": w}[self.kind]
+            if self.added is not None:
+                total = total + arrays[self.added.uid].astype(self.wide.value)
+            arrays[self.last.uid][:] = total.astype(self.io.value)
+
+        self.library.memory.on_stream(handle.stream, work)
         self.library.told.append({"notes": self.notes, "stream": handle.stream, "kind": self.kind})
 
 
@@ -250,6 +255,7 @@ def install(patch: pytest.MonkeyPatch, memory: Memory) -> Library:
                             library.create_handle, library.set_stream, library.pygraph)
     for part in parts:
         setattr(module, part.__name__, part)
+    module.__spec__ = ModuleSpec("cudnn", None)
     patch.setitem(sys.modules, "cudnn", module)
-    patch.delitem(sys.modules, "tensorc.runtime.cuda.libraries.convolutions", raising=False)
+    import_anew(patch, "tensorc.runtime.cuda.libraries.convolutions")
     return library

@@ -13,6 +13,7 @@ import pytest
 import stub_cublaslt
 import stub_cudnn
 from cuda_machine import LockStep, compute, planned
+from fake_gpu import FakeGpu, gpu
 from library_memory import Memory
 
 from tensorc import backend as K
@@ -21,8 +22,10 @@ from tensorc.codegen.cuda.library import ConvolutionCall, ProductCall
 from tensorc.errors import DeviceError
 from tensorc.runtime.cuda.libraries.calls import Libraries, are_wanted, missing
 from tensorc.runtime.cuda.libraries.memory import alignment
+from tensorc.runtime.devices import libraries
 from tensorc.runtime.program import program
 
+assert gpu
 RNG = np.random.default_rng(11)
 
 
@@ -339,12 +342,14 @@ def test_a_library_that_cannot_be_loaded_is_told_of_once(bench: Bench, monkeypat
 def test_they_are_imported_only_when_a_program_with_one_runs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import sys, tensorc.runtime.cuda.libraries.calls as c, tensorc.codegen.cuda.assemble\n"
-         "print(sorted({'nvmath', 'cudnn'} & set(sys.modules)), c.are_wanted())"],
+         "print(sorted({'nvmath', 'cudnn'} & set(sys.modules)))"],
         capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["[]", "True"]
+    assert done.stdout.split() == ["[]"]
 
 
+@pytest.mark.usefixtures("bench")
 def test_they_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert are_wanted()
     monkeypatch.setenv("TENSORC_CUDA_LIBRARIES", "0")
     assert not are_wanted()
 
@@ -352,10 +357,53 @@ def test_they_may_be_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_missing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.find_spec", lambda name: None)
     assert missing() == ["nvmath-python", "nvidia-cudnn-frontend"]
+    assert not are_wanted()
 
 
 def test_alignment() -> None:
     assert [alignment(x) for x in (0, 1, 2, 6, 48, 256, 768, 1 << 20)] == [256, 1, 2, 2, 16, 256, 256, 256]
+
+
+class OnGpu(Memory):
+    """Memory of the driver that has no GPU."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu = gpu
+        self.on_stream = gpu.on_stream  # type: ignore[method-assign]
+
+    def flat(self, address: int, count: int, dtype: Any) -> Any:
+        return self.gpu.array(address, count, dtype)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_training_step_through_the_driver(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, refuses: bool) -> None:
+    """Planned ahead of what is recorded, and replayed; or by our kernels, where the libraries have none."""
+    memory = OnGpu(gpu)
+    libraries = stub_cublaslt.install(monkeypatch, memory), stub_cudnn.install(monkeypatch, memory)
+    for each in libraries:
+        each.refuses = refuses
+    x, w, filters = K.placeholder((None, 8, 8, 8)), fixed(16, 12), fixed(3, 3, 8, 16)
+
+    def step(device: str) -> Any:
+        y = K.dot(K.mean(K.relu(K.conv2d(x, filters, padding="same")), axis=[1, 2]), w)
+        loss = K.sum(K.square(y))
+        updates = [(p, p - 0.001 * g) for p, g in zip([w, filters], K.gradients(loss, [w, filters]), strict=True)]
+        return K.function([x], [loss, y], updates, device=device)
+
+    here, there = step("cpu"), step("cuda")
+    before = [K.get_value(p) for p in (w, filters)]
+    batches = [RNG.normal(size=(n, 8, 8, 8)).astype(np.float32) for n in (3, 3, 2, 3)]
+    found = {}
+    for name, function in (("cpu", here), ("cuda", there)):
+        K.batch_set_value(list(zip((w, filters), before, strict=True)))
+        found[name] = [*(r for batch in batches for r in function([batch])), *map(K.get_value, (w, filters))]
+    for got, want in zip(found["cuda"], found["cpu"], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    if refuses:
+        assert not libraries[0].multiplied + len(libraries[1].told)
+    else:
+        assert libraries[0].multiplied >= 3
+        assert {told["kind"] for told in libraries[1].told} == {"forward", "weight_gradient"}
 
 
 def test_what_is_shown(golden: Callable[[str, str], None]) -> None:
@@ -367,3 +415,11 @@ def test_what_is_shown(golden: Callable[[str, str], None]) -> None:
                K.batch_dot(many, several), *K.gradients(loss, [filters])]
     graph = planned(K.function([x, image, many, several], outputs).graph)
     golden("kernels/cuda_calls.txt", str(assemble(graph, libraries=True)).partition("# tiles")[0])
+
+
+def test_devices_tell_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.find_spec", lambda name: None)
+    assert libraries() == ("no libraries for products and convolutions, nvmath-python, nvidia-cudnn-frontend missing: "
+                           "pip install 'tensorc[cuda-libraries]'")
+    monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.find_spec", lambda name: name)
+    assert libraries() == "products by cuBLASLt, convolutions by cuDNN"

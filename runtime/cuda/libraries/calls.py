@@ -10,17 +10,22 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
 from tensorc import settings
-from tensorc.codegen.cuda.library import Call, ProductCall
-from tensorc.runtime.cuda.lanes import Lane, Launchable
+from tensorc.codegen.cuda.library import Call, Parts, ProductCall
+from tensorc.runtime.cuda.lanes import Lane, Launchable, Unready
 from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
 
 log = logging.getLogger("tensorc")
 
 INSTALL = "pip install 'tensorc[cuda-libraries]'"
+
+PACKAGES = {"nvmath": "nvmath-python", "cudnn": "nvidia-cudnn-frontend"}
+"""What calls the libraries, by the name of its module."""
 
 
 class Plan(Protocol):
@@ -39,8 +44,7 @@ class Library(Protocol):
 
 def missing() -> list[str]:
     """What a program would run faster with, and is not installed."""
-    wanted = {"nvmath": "nvmath-python", "cudnn": "nvidia-cudnn-frontend"}
-    return [package for name, package in wanted.items() if find_spec(name) is None]
+    return [package for name, package in PACKAGES.items() if find_spec(name) is None]
 
 
 class Called:
@@ -51,17 +55,25 @@ class Called:
     """
 
     def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable]) -> None:
-        self._call, self._by = call, by
+        self._call, self._by = replace(call, parts=Parts((), None)), by     # one plan whatever our kernels are called
         self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
         self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
     def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        """Adds the work to the stream of a lane, or to the graph that is recorded there.  Raises DeviceError."""
-        plan = self._by.plan(self._call, sizes, [alignment(each) for each in addresses], settings.tf32())
+        """Adds the work to the stream of a lane, or to the graph that is recorded there.
+
+        Raises: Unready where this has to be planned; DeviceError where the library fails.
+        """
+        alignments = tuple(map(alignment, addresses))
+        plan = self._by.plan(self._call, lane.stream, tuple(sizes), alignments, settings.tf32())
         if plan is not None:
             self._by.run(plan, lane.stream, addresses)
         for part, kernel in self._alone if plan is None else self._finish:
             kernel.launch(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
+
+
+Key = tuple[Call, tuple[int, ...], tuple[int, ...], bool]
+"""A call, its sizes, what its buffers are aligned to, and whether TF32 will do."""
 
 
 class Libraries:
@@ -76,25 +88,33 @@ class Libraries:
         self._allocate, self._relaxed = allocate, relaxed
         self._lock = threading.Lock()
         self._loaded: dict[str, Library | None] = {}
-        self._plans: dict[object, Plan | None] = {}
+        self._plans: dict[Key, Plan | None] = {}
         self._workspaces: dict[int, int] = {}
 
-    def plan(self, call: Call, sizes: Sequence[int], alignments: Sequence[int], tf32: bool) -> Plan | None:
-        """The plan for a call, `sizes` and `alignments` in its order; None where our kernel is to run."""
-        key = call, tuple(sizes), tuple(alignments), tf32
+    def plan(self, call: Call, stream: int, sizes: tuple[int, ...], alignments: tuple[int, ...],
+             tf32: bool) -> Plan | None:
+        """The plan for a call, `sizes` and `alignments` in its order; None where our kernel is to run.
+
+        Raises: Unready where there is none yet, or no workspace for the stream: what makes them may not be done while
+            a graph is recorded.
+        """
+        key = call, sizes, alignments, tf32
+        if key not in self._plans or self._plans[key] is not None and stream not in self._workspaces:
+            raise Unready(partial(self._prepare, key, stream))
+        return self._plans[key]
+
+    def _prepare(self, key: Key, stream: int) -> None:
         with self._lock:
             if key not in self._plans:
-                with self._relaxed():
-                    library = self._library(call.library)
-                    numbers = dict(zip(call.sizes, sizes, strict=True))
-                    self._plans[key] = None if library is None else library.plan(call, numbers, alignments, tf32)
-            return self._plans[key]
+                call, sizes, alignments, tf32 = key
+                library, numbers = self._library(call.library), dict(zip(call.sizes, sizes, strict=True))
+                self._plans[key] = None if library is None else library.plan(call, numbers, alignments, tf32)
+            if stream not in self._workspaces:
+                self._workspaces[stream] = self._allocate(WORKSPACE)
 
     def run(self, plan: Plan, stream: int, addresses: Sequence[int]) -> None:
         """Adds what was planned to a stream.  Raises DeviceError."""
         with self._lock, self._relaxed():           # a library loads its kernels when they are first launched
-            if stream not in self._workspaces:
-                self._workspaces[stream] = self._allocate(WORKSPACE)
             plan.run(stream, addresses, self._workspaces[stream])
 
     def _library(self, name: str) -> Library | None:
@@ -116,10 +136,10 @@ def _loaded(name: str) -> Library | None:
     except ImportError:
         log.info("%s is not installed, so kernels of our own do its work; %s", name, INSTALL)
     except Exception as error:
-        log.warning("%s cannot be used, so kernels of our own do its work: %s", name, error)
+        log.warning("%s cannot be used, so kernels of our own do its work: %s", name, str(error))
     return None
 
 
 def are_wanted() -> bool:
-    """Whether programs may use the libraries."""
-    return not settings.CUDA_LIBRARIES.is_off
+    """Whether programs may use the libraries, and there are any."""
+    return not settings.CUDA_LIBRARIES.is_off and len(missing()) < len(PACKAGES)

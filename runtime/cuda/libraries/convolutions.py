@@ -103,7 +103,7 @@ class Cudnn:
             graph.check_support()
             graph.build_plans()
         except (cudnn.cudnnGraphNotSupportedError, RuntimeError) as error:
-            log.info("cuDNN does not take a convolution (%s): %s", found, error)
+            log.info("cuDNN does not take a convolution (%s): %s", found, str(error))
             return None
         return ConvolutionPlan(self, graph, call.bias)
 
