@@ -15,6 +15,7 @@ from tensorc.codegen.cpu.compile import Library, load
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import ArgumentError
 from tensorc.runtime.images import image
+from tensorc.settings import MOST_THREADS
 
 SPIN = 100_000
 """Nanoseconds before an idle thread sleeps: more than lies between two kernels or two calls, less than a time slice."""
@@ -37,19 +38,19 @@ def num_threads() -> int:
 def set_num_threads(threads: int) -> None:
     """Lets `threads` threads share the work of a kernel from now on; results stay the same to the bit.
 
-    Raises: ArgumentError unless 1 <= threads <= 1024.
+    Raises: ArgumentError unless 1 <= threads <= settings.MOST_THREADS.
     """
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
-        raise ArgumentError(f"the number of threads is a whole number from 1 to 1024, not {threads!r}")
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= MOST_THREADS:
+        raise ArgumentError(f"the number of threads is a whole number from 1 to {MOST_THREADS}, not {threads!r}")
     _set_threads(_library(), threads)
 
 
 def default_num_threads() -> int:
     """TENSORC_NUM_THREADS, or as many as there are processors for this process.
 
-    Raises: ArgumentError if the variable is not a number from 1 to 1024.
+    Raises: ArgumentError if the variable is not a number from 1 to MOST_THREADS.
     """
-    return settings.num_threads() or min(_processors(), 1024)
+    return settings.num_threads() or min(_processors(), MOST_THREADS)
 
 
 def symbols() -> Mapping[str, int]:

@@ -14,6 +14,9 @@ from tensorc.errors import ArgumentError
 
 log = logging.getLogger("tensorc")
 
+MOST_THREADS = 1024
+"""How many threads may be asked for; the pool has a share for each of so many."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -79,8 +82,8 @@ def table() -> str:
 
 
 def num_threads() -> int | None:
-    """How many threads are asked for.  Raises ArgumentError unless that is a number from 1 to 1024."""
-    return NUM_THREADS.number(1, 1024)
+    """How many threads are asked for.  Raises ArgumentError unless that is a number from 1 to MOST_THREADS."""
+    return NUM_THREADS.number(1, MOST_THREADS)
 
 
 def cache_size(default: int) -> int:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from tensorc.codegen.cpu.target import Target
 from tensorc.errors import InternalError
+from tensorc.settings import MOST_THREADS
 
 EXPORTS = ("tc_parallel", "tc_threads", "tc_set_threads", "tc_forked", "tc_pause")
 
@@ -32,8 +33,6 @@ PAUSE = {
     "x86_64": "call void @llvm.x86.sse2.pause()",
     "aarch64": "call void @llvm.aarch64.isb(i32 15)",
 }
-
-MOST_THREADS = 1024
 
 STACK = 4 << 20  # bytes for a worker; systems give between 128 KiB and 8 MiB
 
@@ -73,7 +72,7 @@ STATE = f"""
 @tickets    = internal global [{MOST_THREADS} x [16 x i64]] zeroinitializer, align 128
                                                                       ; of each share: its end << 32 | its next task
 @shares     = internal global i32 1, align 128                        ; how many there are
-@all      = internal global i32 0                                   ; tasks of the region
+@all        = internal global i32 0                                   ; tasks of the region
 @done       = internal global i32 0, align 128                        ; tasks finished
 @waiting    = internal global i32 0, align 128                        ; 1 while the caller sleeps on done
 @generation = internal global i32 0, align 128                        ; counts regions
