@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable
 
@@ -57,7 +58,7 @@ class Block:
             self._pool.take_back(self)
 
 
-class Pool:
+class Pool(ABC):
     """Memory that waits to be used again, by its size.  The device is current where any is taken."""
 
     def __init__(self, cu: Driver) -> None:
@@ -105,13 +106,13 @@ class Pool:
             each = self._returned.popleft()
             self._free.setdefault(each[1], []).append(each)
 
+    @abstractmethod
     def allocated(self, size: int) -> int:
         """The address of fresh memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def freed(self, address: int) -> None:
         """Gives memory back."""
-        raise NotImplementedError
 
 
 class OnDevice(Pool):

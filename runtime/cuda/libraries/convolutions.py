@@ -15,6 +15,7 @@ from typing import Any
 
 import cudnn
 
+from tensorc.codegen.access import strides
 from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, ConvolutionCall
 from tensorc.codegen.loopir import ConvKind
 from tensorc.errors import DeviceError
@@ -179,7 +180,4 @@ def _filter(shape: Numbers) -> Shape:
 
 def _steps(shape: Numbers) -> Numbers:
     """How far apart neighbours along each axis of row-major memory lie."""
-    found = [1]
-    for size in reversed(shape[1:]):
-        found.append(found[-1] * size)
-    return tuple(reversed(found))
+    return tuple(dims.evaluate(step, {}) for step in strides(shape))
