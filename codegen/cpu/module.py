@@ -18,6 +18,7 @@ from tensorc.ir.dims import Size
 FORMULA = 2
 """The line of a matrix product's or a convolution's text that tells it; the epilogue follows."""
 
+
 @dataclass(frozen=True)
 class Code:
     """What runs a kernel: the functions to launch, one when the other is done, and the scratch bytes they share.
