@@ -34,14 +34,35 @@ LAYOUTS = 256
 """How many combinations of sizes are remembered with what follows from them."""
 
 
-class Binding:
-    """A program and where each of its parameters comes from.  Any number of threads may call it at once.
+class Bound:
+    """What a program of one function finds besides the inputs of a call, wherever it runs.
+
+    Its symbols go by two names, the user's and the program's, both in the order of the program's table of sizes.
 
     Args:
         closed: the graph it is the program of, with its symbols in the user's terms.
         inputs: how many of the parameters a call gives; they are the first.
         leaves: what the others are.
         effects: what a run does besides; empty for most programs.
+    """
+
+    def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
+                 effects: Effects) -> None:
+        symbols = size_symbols(closed.graph)
+        self._inputs = inputs
+        self._leaves = tuple(leaves)
+        self._effects = effects or None
+        self._symbols = [symbols[i] for i in program.order]
+        self._users = _users_symbols(closed, self._symbols)
+        self._names = [program.sizes[i] for i in program.order]
+        self._streams = [each for each in leaves if isinstance(each, Stream)]
+        self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
+        self._guard = _guard(self._cells)
+        self._bind_inputs = _input_binder(closed, inputs, self._symbols)
+
+
+class Binding(Bound):
+    """A program and where each of its parameters comes from.  Any number of threads may call it at once.
 
     Attributes:
         memory: what is kept from call to call; None where nothing is.
@@ -49,26 +70,12 @@ class Binding:
 
     def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects) -> None:
-        params = closed.graph.params
-        symbols = size_symbols(closed.graph)
-        in_table = [symbols[i] for i in program.order]
-
+        super().__init__(program, closed, inputs, leaves, effects)
         self.program = program
-        self._inputs = inputs
-        self._leaves = tuple(leaves)
-        self._first_output = len(params) + len(program.constants)
-        self._users = users_symbols(closed, in_table)
-        self._names = [program.sizes[i] for i in program.order]
-        self._effects = effects or None
-        self._symbols = in_table
-
+        self._first_output = len(closed.graph.params) + len(program.constants)
         self.memory = Kept(program.kept) if program.kept else None
         self._changes = [_changes(None if i < inputs else self._leaves[i - inputs]) for i in program.counted]
-        self._streams = [each for each in leaves if isinstance(each, Stream)]
-        self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
-        self._guard = guard(self._cells)
         self._run = fastcall.runner(program.native) or program.native.run
-        self._bind_inputs = input_binder(closed, inputs, in_table)
         self._bind_outputs = _output_binder([o.type for o in closed.graph.outputs], self._first_output)
 
         self._frames: list[Frame] = []
@@ -245,7 +252,7 @@ class _Together:
             lock.release()
 
 
-def guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
+def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
     """What keeps the variables of a call to itself; None where there are none."""
     locks = [cell.lock for cell in sorted(cells, key=id)]
     if len(locks) == 1:
@@ -258,13 +265,13 @@ def _changes(leaf: Cell | Stream | Array | None) -> ctypes.c_int64:
     return leaf.changes if isinstance(leaf, Cell) else ctypes.c_int64()
 
 
-def users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
+def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     """The user's symbol for each symbol of the graph."""
     names = {str(size): name for name, size in closed.sizes.items() if isinstance(size, dims.Dim)}
     return [names[symbol] for symbol in symbols]
 
 
-def input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
+def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
     """A binder of the inputs, or None where arrays may fit their types and yet break an assumption."""
     types = [param.type for param in closed.graph.params[:inputs]]
     sizes = {name: size for name, size in closed.sizes.items() if name.isidentifier()}

@@ -17,7 +17,7 @@ import numpy as np
 from tensorc.ir import dims
 from tensorc.ir.closing import Closed
 from tensorc.ir.dims import Size
-from tensorc.runtime.binding import LAYOUTS, guard, input_binder, users_symbols
+from tensorc.runtime.binding import LAYOUTS, Bound
 from tensorc.runtime.cuda.array import DeviceArray
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import named
@@ -29,7 +29,6 @@ from tensorc.runtime.cuda.program import CudaProgram, uploaded
 from tensorc.runtime.cuda.variables import Home, home
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import maker
-from tensorc.runtime.program import size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 from tensorc.runtime.walk import walk
@@ -44,33 +43,22 @@ AHEAD = 2
 """Calls of a function, one after the other, that a thread may be ahead of the device."""
 
 
-class CudaBinding:
+class CudaBinding(Bound):
     """A program and where each of its parameters comes from.  Any number of threads may call it at once.
 
     Args:
-        closed: the graph it is the program of, with its symbols in the user's terms.
-        inputs: how many of the parameters a call gives; they are the first.
-        leaves: what the others are.
-        effects: what a run does besides; empty for most programs.
+        program, closed, inputs, leaves, effects: as Bound has them.
         left: how many outputs, the first ones, stay on the device.
     """
 
     def __init__(self, program: CudaProgram, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects, left: int = 0) -> None:
-        params = closed.graph.params
-        symbols = size_symbols(closed.graph)
+        super().__init__(program, closed, inputs, leaves, effects)
         self.program, self.name = program, closed.graph.name
-        self._on = program.on
-        self._inputs, self._leaves, self._left = inputs, tuple(leaves), left
-        self._symbols = [symbols[i] for i in program.order]
-        self._users = users_symbols(closed, self._symbols)
-        self._effects = effects or None
+        self._on, self._left = program.on, left
         self._types = [(o.type, o.dtype.numpy) for o in program.graph.outputs]
-        self._local = [program.sizes[i] for i in program.order]
 
-        self._streams = [each for each in leaves if isinstance(each, Stream)]
-        self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
-        self._guard = guard(self._cells) or contextlib.nullcontext()
+        params = closed.graph.params
         updated = {params.index(variable) for variable, _ in closed.graph.updates}
         self._written = {each for i, each in enumerate(leaves, inputs) if i in updated and isinstance(each, Cell)}
         self._is_undone = bool(self._written) and has_choice(program.spec)
@@ -78,7 +66,6 @@ class CudaBinding:
             arrays = [each for each in leaves if isinstance(each, np.ndarray)]
             self._block, *self._constants = uploaded(self._on, arrays)
 
-        self._bind = input_binder(closed, inputs, self._symbols)
         self._addresses, self._sizes = ctypes.c_void_p * inputs, ctypes.c_int64 * len(self._symbols)
         self._none_there = (False,) * inputs
         self._frames: deque[Frame] = deque()
@@ -90,10 +77,10 @@ class CudaBinding:
         Args:
             values: a list that nobody else changes.
         """
-        if self._bind is None:
+        if self._bind_inputs is None:
             return None
         addresses, sizes = self._addresses(), self._sizes()
-        if not self._bind(values, ctypes.addressof(addresses), ctypes.addressof(sizes)):
+        if not self._bind_inputs(values, ctypes.addressof(addresses), ctypes.addressof(sizes)):
             return None
         return self._call(values, tuple(sizes), self._none_there)
 
@@ -135,7 +122,7 @@ class CudaBinding:
         here = [array for array in arrays if isinstance(array, DeviceArray)]
         outputs = self._outputs(layout, lane)
 
-        with self._guard:
+        with self._guard or contextlib.nullcontext():
             homes = [home(cell, self._on, lane) for cell in self._cells]
             for cell, each in zip(self._cells, homes, strict=True):
                 each.for_use(cell, lane, cell in self._written)
@@ -264,7 +251,7 @@ class CudaBinding:
 
     def _new_layout(self, sizes: tuple[int, ...], there: tuple[bool, ...]) -> Layout:
         program = self.program
-        local, known = dict(zip(self._local, sizes, strict=True)), dict(zip(program.spec.sizes, sizes, strict=True))
+        local, known = dict(zip(self._names, sizes, strict=True)), dict(zip(program.spec.sizes, sizes, strict=True))
 
         def shape(sizes: Sequence[Size]) -> tuple[int, ...]:
             return tuple(dims.evaluate(size, local) for size in sizes)
