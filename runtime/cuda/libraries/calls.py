@@ -52,10 +52,12 @@ class Called:
 
     Args:
         code: our kernels by name.
+        tf32: whether TF32 will do for float32.
     """
 
-    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable]) -> None:
+    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable], tf32: bool) -> None:
         self._call, self._by = replace(call, parts=Parts((), None)), by     # one plan whatever our kernels are called
+        self._tf32 = tf32
         self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
         self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
@@ -65,7 +67,7 @@ class Called:
         Raises: Unready where this has to be planned; DeviceError where the library fails.
         """
         alignments = tuple(map(alignment, addresses))
-        plan = self._by.plan(self._call, lane.stream, tuple(sizes), alignments, settings.tf32())
+        plan = self._by.plan(self._call, lane.stream, tuple(sizes), alignments, self._tf32)
         if plan is not None:
             self._by.run(plan, lane.stream, addresses)
         for part, kernel in self._alone if plan is None else self._finish:
