@@ -46,7 +46,7 @@ class Bench:
 
     def libraries(self, machine: LockStep) -> Libraries:
         self.machine = machine
-        return Libraries(machine.allocate, nullcontext)
+        return Libraries(machine.allocate, nullcontext, nullcontext())
 
     def run(self, function: Any, *inputs: Any, exact: bool = True) -> CudaAssembly:
         """Compares one call.  Gives the program."""

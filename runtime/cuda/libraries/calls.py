@@ -84,10 +84,12 @@ class Libraries:
     Args:
         allocate: gives memory of the device that is never given back.
         relaxed: in a block of this, this thread may load and allocate while a stream of its own is recorded.
+        alone: in a block of this, no thread records: a library that is loaded, or plans, may wait for the device.
     """
 
-    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]]) -> None:
-        self._allocate, self._relaxed = allocate, relaxed
+    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]],
+                 alone: AbstractContextManager[object]) -> None:
+        self._allocate, self._relaxed, self._alone = allocate, relaxed, alone
         self._lock = threading.Lock()
         self._loaded: dict[str, Library | None] = {}
         self._plans: dict[Key, Plan | None] = {}
@@ -106,7 +108,7 @@ class Libraries:
         return self._plans[key]
 
     def _prepare(self, key: Key, stream: int) -> None:
-        with self._lock:
+        with self._alone, self._lock:               # in this order: whoever records takes the lock too
             if key not in self._plans:
                 call, sizes, alignments, tf32 = key
                 library, numbers = self._library(call.library), dict(zip(call.sizes, sizes, strict=True))
