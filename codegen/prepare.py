@@ -21,7 +21,7 @@ LONG = 4 * CHUNK
 """Elements up to which a reduction is not worth cutting."""
 
 FEW_COLUMNS = 2048
-"""Points of a grid up to which reductions that have their lanes over it are cut into chunks: many points are one unit."""
+"""Points of a grid up to which reductions that have their lanes over it are cut: many points are one unit."""
 
 FEW_ROWS = 64
 """Points of a grid up to which reductions that have their lanes in the loop are cut: each point is a unit."""

@@ -298,9 +298,9 @@ class Instructions:
     def scaled(self, x: str, exponent: str) -> str:
         """x · 2^exponent for 1/2 < x < 2 and vanishing <= exponent <= bias + 2; overflow and denormals come right.
 
-        Two factors, of which the second is 2^-lift or 2, so that the first is a normal number but for `vanishing`, where
-        it is 0: a product that surely is 0 is not left to rounding, for which processors take an assist of a hundred
-        cycles.
+        Two factors, of which the second is 2^-lift or 2, so that the first is a normal number but for `vanishing`,
+        where it is 0: a product that surely is 0 is not left to rounding, for which processors take an assist of a
+        hundred cycles.
         """
         i = self.integers
         lift = self.mantissa + 2
