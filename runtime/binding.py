@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
+from tensorc.runtime.direct import Direct, declined, direct
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import Kept, maker
 from tensorc.runtime.program import Program, size_symbols
@@ -44,7 +44,13 @@ class Bound:
         inputs: how many of the parameters a call gives; they are the first.
         leaves: what the others are.
         effects: what a run does besides; empty for most programs.
+
+    Attributes:
+        direct: a whole call on a tuple of arrays that fit as they are, or None, with nothing done, where that takes
+            a closer look.
     """
+
+    direct: Direct = staticmethod(declined)
 
     def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects) -> None:
@@ -58,7 +64,8 @@ class Bound:
         self._streams = [each for each in leaves if isinstance(each, Stream)]
         self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
         self._guard = _guard(self._cells)
-        self._bind_inputs = _input_binder(closed, inputs, self._symbols)
+        self._signature = _signature(closed, inputs, self._symbols)
+        self._bind_inputs = fastcall.binder(self._signature) if self._signature is not None else None
 
 
 class Binding(Bound):
@@ -82,12 +89,13 @@ class Binding(Bound):
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
-    def quickly(self, values: list[Any]) -> list[Array] | None:
-        """The outputs for arrays that fit as they are; None, with nothing done, where that takes a closer look.
+        if self._signature is not None and not (self._streams or self._effects):
+            results = [output.type for output in closed.graph.outputs]
+            self.direct = direct(self._signature, results, self._first_output, Frame(self).externals, self._guard,
+                                 program.native)
 
-        Args:
-            values: a list that nobody else changes.
-        """
+    def quickly(self, values: tuple[Any, ...]) -> list[Array] | None:
+        """The outputs for arrays that fit as they are; None, with nothing done, where that takes a closer look."""
         if self._bind_inputs is None:
             return None
 
@@ -119,7 +127,7 @@ class Binding(Bound):
         layout = self._fixed or self._layout(frame)
 
         outputs = [make(shape, dtype) for make, shape, dtype in layout.outputs]
-        if self._bind_outputs is None or not self._bind_outputs(outputs, frame.externals_at, frame.unused_at):
+        if self._bind_outputs is None or not self._bind_outputs(tuple(outputs), frame.externals_at, frame.unused_at):
             for i, output in enumerate(outputs, self._first_output):
                 frame.externals[i] = output.ctypes.data
 
@@ -137,7 +145,7 @@ class Binding(Bound):
 
     def _execute(self, frame: Frame, scratch: int) -> None:
         """Moves the streams on and runs the program, with `scratch` bytes of scratch memory."""
-        if Cell.any_elsewhere:
+        if Cell.any_elsewhere.value:
             for cell in self._cells:
                 cell.here()
         if self._streams:
@@ -234,7 +242,7 @@ class _Together:
     def __init__(self, locks: Sequence[Any]) -> None:
         self._locks = locks
 
-    def __enter__(self) -> None:
+    def acquire(self) -> None:
         taken = 0
         try:
             for lock in self._locks:
@@ -244,15 +252,21 @@ class _Together:
             self._release(taken)
             raise
 
-    def __exit__(self, *error: object) -> None:
+    def release(self) -> None:
         self._release(len(self._locks))
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def _release(self, taken: int) -> None:
         for lock in self._locks[:taken]:
             lock.release()
 
 
-def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
+def _guard(cells: Sequence[Cell]) -> _Together | Any | None:
     """What keeps the variables of a call to itself; None where there are none."""
     locks = [cell.lock for cell in sorted(cells, key=id)]
     if len(locks) == 1:
@@ -271,8 +285,8 @@ def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     return [names[symbol] for symbol in symbols]
 
 
-def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
-    """A binder of the inputs, or None where arrays may fit their types and yet break an assumption."""
+def _signature(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Signature | None:
+    """The signature of the inputs, or None where arrays may fit their types and yet break an assumption."""
     types = [param.type for param in closed.graph.params[:inputs]]
     sizes = {name: size for name, size in closed.sizes.items() if name.isidentifier()}
     found = {symbol for each in types for size in each.shape for symbol in dims.symbols(size)}
@@ -287,7 +301,7 @@ def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastca
         if bound is None:
             return None
         needed[bound[0]] = max(needed[bound[0]], bound[1])
-    return fastcall.binder(types, range(inputs), symbols, needed)
+    return fastcall.signature(types, range(inputs), symbols, needed)
 
 
 def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder | None:
@@ -295,4 +309,5 @@ def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder |
     names = [f"size{i}" for i in range(sum(each.rank for each in types))]
     free = iter(map(dims.symbol, names))
     shapeless = [each.with_shape([next(free) for _ in each.shape]) for each in types]
-    return fastcall.binder(shapeless, range(first, first + len(types)), names)
+    signature = fastcall.signature(shapeless, range(first, first + len(types)), names)
+    return fastcall.binder(signature) if signature is not None else None

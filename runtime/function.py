@@ -24,6 +24,7 @@ from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
 from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
+from tensorc.runtime.direct import Direct, declined
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
 from tensorc.runtime.program import Program, program, program_of, size_symbols
@@ -88,6 +89,7 @@ class Function:
         self._closings: dict[Known, Closed] = {}
         self._variants: dict[Known, Binding | CudaBinding] = {}
         self._usual: Binding | CudaBinding | None = None
+        self._direct: Direct = declined
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
@@ -132,14 +134,18 @@ class Function:
         Raises: ArgumentError for a wrong number of values; ShapeError and DTypeError for values that do not fit.
             Variables keep their values then.
         """
-        given = list(values)
+        given = tuple(values)
+        outputs = self._direct(given)
+        if outputs is not None:
+            return outputs
+
         usual = self._usual
         outputs = usual.quickly(given) if usual is not None else None
         if outputs is not None:
             return outputs
 
         arrays = self._arrays(given)
-        outputs = usual.quickly(arrays) if usual is not None else None
+        outputs = usual.quickly(tuple(arrays)) if usual is not None else None
         if outputs is not None:
             return outputs
 
@@ -280,6 +286,7 @@ class Function:
                 self.compilations += 1
                 if not known:
                     self._usual = self._variants[known]
+                    self._direct = self._usual.direct
                 else:
                     log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
             return self._variants[known]

@@ -71,12 +71,8 @@ class CudaBinding(Bound):
         self._frames: deque[Frame] = deque()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
 
-    def quickly(self, values: list[Any]) -> list[Any] | None:
-        """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others.
-
-        Args:
-            values: a list that nobody else changes.
-        """
+    def quickly(self, values: tuple[Any, ...]) -> list[Any] | None:
+        """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others."""
         if self._bind_inputs is None:
             return None
         addresses, sizes = self._addresses(), self._sizes()
