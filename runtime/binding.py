@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,8 @@ class Bound:
         self._names = [program.sizes[i] for i in program.order]
         self._streams = [each for each in leaves if isinstance(each, Stream)]
         self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
-        self._guard = _guard(self._cells)
+        self._locks = [cell.lock for cell in sorted(self._cells, key=id)]
+        self._guard = _guard(self._locks)
         self._signature = _signature(closed, inputs, self._symbols)
         self._bind_inputs = fastcall.binder(self._signature) if self._signature is not None else None
 
@@ -89,15 +91,35 @@ class Binding(Bound):
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
-        if self._signature is not None and not (self._streams or self._effects):
+        if self._signature is not None and not self._streams:
             results = [output.type for output in closed.graph.outputs]
-            self.direct = direct(self._signature, results, self._first_output, Frame(self).externals, self._guard,
-                                 program.native)
+            self.direct = self._settled(direct(self._signature, results, self._first_output, Frame(self).externals,
+                                               self._locks, program.native))
+
+    def _settled(self, call: Direct) -> Direct:
+        """The same call with its effects."""
+        effects = self._effects
+        if effects is None or call is declined:
+            return call
+
+        def settled(values: tuple[Any, ...]) -> list[Array] | None:
+            results = call(values)
+            return None if results is None else effects.settle(results, lambda: self._sizes(values))
+
+        return settled
+
+    def _sizes(self, values: tuple[Any, ...]) -> dict[str, int]:
+        """The symbols' values for arrays that fit as they are."""
+        frame = Frame(self)
+        assert self._bind_inputs is not None
+        self._bind_inputs(values, frame.externals_at, frame.sizes_at)
+        return dict(zip(self._symbols, frame.sizes, strict=True))
 
     def quickly(self, values: tuple[Any, ...]) -> list[Array] | None:
         """The outputs for arrays that fit as they are; None, with nothing done, where that takes a closer look."""
-        if self._bind_inputs is None:
-            return None
+        outputs = self.direct(values)
+        if outputs is not None or self._bind_inputs is None:
+            return outputs
 
         frame = self._frame()
         if not self._bind_inputs(values, frame.externals_at, frame.sizes_at):
@@ -138,8 +160,7 @@ class Binding(Bound):
                 self._execute(frame, layout.arena)
 
         if self._effects is not None:
-            sizes = dict(zip(self._symbols, frame.sizes, strict=True))
-            outputs = self._effects.settle(outputs, sizes)
+            outputs = self._effects.settle(outputs, lambda: dict(zip(self._symbols, frame.sizes, strict=True)))
         self._frames.append(frame)
         return outputs
 
@@ -242,7 +263,7 @@ class _Together:
     def __init__(self, locks: Sequence[Any]) -> None:
         self._locks = locks
 
-    def acquire(self) -> None:
+    def __enter__(self) -> None:
         taken = 0
         try:
             for lock in self._locks:
@@ -252,23 +273,16 @@ class _Together:
             self._release(taken)
             raise
 
-    def release(self) -> None:
-        self._release(len(self._locks))
-
-    def __enter__(self) -> None:
-        self.acquire()
-
     def __exit__(self, *error: object) -> None:
-        self.release()
+        self._release(len(self._locks))
 
     def _release(self, taken: int) -> None:
         for lock in self._locks[:taken]:
             lock.release()
 
 
-def _guard(cells: Sequence[Cell]) -> _Together | Any | None:
-    """What keeps the variables of a call to itself; None where there are none."""
-    locks = [cell.lock for cell in sorted(cells, key=id)]
+def _guard(locks: Sequence[AbstractContextManager[Any]]) -> AbstractContextManager[Any] | None:
+    """What holds all these locks; None where there are none."""
     if len(locks) == 1:
         return locks[0]
     return _Together(locks) if locks else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +26,13 @@ ABI = 0x2000000
 GET_VERSION, EMPTY = 0, 184
 
 
-class Lock(Protocol):
-    """What keeps the variables of a call to itself."""
+class _Objects:
+    """A table of objects, and its address."""
 
-    def acquire(self) -> object: ...
-    def release(self) -> object: ...
+    def __init__(self, objects: Iterable[Any]) -> None:
+        self._objects = tuple(objects)
+        self._table = (ctypes.c_void_p * len(self._objects))(*map(id, self._objects))
+        self.address = ctypes.addressof(self._table)
 
 
 class _Result(ctypes.Structure):
@@ -48,6 +50,7 @@ class _Direct(ctypes.Structure):
         ("results", ctypes.c_void_p),
         ("ranks", ctypes.c_int64),
         ("empty", ctypes.c_void_p),
+        ("locks", ctypes.c_int64),
         ("acquire", ctypes.c_void_p),
         ("release", ctypes.c_void_p),
         ("elsewhere", ctypes.c_void_p),
@@ -61,14 +64,14 @@ def declined(values: tuple[Any, ...]) -> None:
 
 
 def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int, externals: ctypes.Array[Any],
-           lock: Lock | None, loaded: Loaded) -> Direct:
+           locks: Sequence[Any], loaded: Loaded) -> Direct:
     """A builtin that makes a whole call: from a tuple of arrays to the list of results.
 
     Args:
         results: their types; they follow one another in the table of externals.
         first: the place of the first one there.
         externals: the table as a call finds it, with all but inputs and results entered.
-        lock: what a run holds; None where the program has no variables.
+        locks: those of the program's variables, in the order in which all take them.
         loaded: the program.
 
     Returns: what gives None, with nothing done, where arrays do not fit the signature, a result is so large that its
@@ -84,15 +87,15 @@ def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int
     records, *rest = fastcall.described(results, words, range(first, first + len(results)))
     limits = [-(-POOLED // each.dtype.numpy.itemsize) for each in results]
     table = (_Result * len(results))(*map(_Result, records, limits))
-    methods = (lock.acquire, lock.release) if lock is not None else ()
+    acquire, release = _Objects(lock.acquire for lock in locks), _Objects(lock.release for lock in locks)
 
     call = _Direct(
         inputs.address, id(None), ctypes.addressof(externals), len(externals), len(inputs.symbols),
         len(results), ctypes.addressof(table), ranks, empty,
-        *(map(id, methods) if methods else (None, None)), ctypes.addressof(Cell.any_elsewhere),
+        len(locks), acquire.address, release.address, ctypes.addressof(Cell.any_elsewhere),
         loaded.library.address("run"), loaded.library.address("arena_bytes"),
     )
-    held = (ctypes.addressof(call), call, inputs, table, rest, externals, methods, loaded)
+    held = (ctypes.addressof(call), call, inputs, table, rest, externals, acquire, release, loaded)
     made: Direct = fastcall.builtin("tc_direct", held)
     return made
 
@@ -104,6 +107,6 @@ def _array_maker() -> int | None:
 
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
         ("PyCapsule_GetPointer", ctypes.pythonapi))
-    table = (ctypes.c_void_p * (EMPTY + 1)).from_address(pointer(_multiarray_umath._ARRAY_API, None))
+    table = (ctypes.c_size_t * (EMPTY + 1)).from_address(pointer(_multiarray_umath._ARRAY_API, None))
     version = ctypes.CFUNCTYPE(ctypes.c_uint)(table[GET_VERSION])()
-    return table[EMPTY] if version == ABI else None
+    return int(table[EMPTY]) if version == ABI else None

@@ -24,7 +24,6 @@ from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
 from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
-from tensorc.runtime.direct import Direct, declined
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
 from tensorc.runtime.program import Program, program, program_of, size_symbols
@@ -89,7 +88,6 @@ class Function:
         self._closings: dict[Known, Closed] = {}
         self._variants: dict[Known, Binding | CudaBinding] = {}
         self._usual: Binding | CudaBinding | None = None
-        self._direct: Direct = declined
         self._compiling = threading.Lock()
         self.compilations = 0
         self._general = self._closed(frozenset())
@@ -135,17 +133,13 @@ class Function:
             Variables keep their values then.
         """
         given = tuple(values)
-        outputs = self._direct(given)
-        if outputs is not None:
-            return outputs
-
         usual = self._usual
         outputs = usual.quickly(given) if usual is not None else None
         if outputs is not None:
             return outputs
 
         arrays = self._arrays(given)
-        outputs = usual.quickly(tuple(arrays)) if usual is not None else None
+        outputs = usual.quickly(arrays) if usual is not None else None
         if outputs is not None:
             return outputs
 
@@ -180,17 +174,24 @@ class Function:
             raise ArgumentError(f"K.function: the size {size} is needed, but its placeholder is not among the inputs; "
                                 f"add it to the list of inputs")
 
-    def _arrays(self, values: Sequence[object]) -> list[Array]:
+    def _arrays(self, values: Sequence[object]) -> tuple[Array, ...]:
         """The values as C-contiguous arrays of the inputs' dtypes."""
-        given = list(values)
-        missing = self._inputs[len(given):]
-        if len(given) > len(self._inputs) or any(n not in self._defaults for n in missing):
+        if len(values) != len(self._inputs):
+            values = self._completed(values)
+        convert = self._on_gpu if self.device == "cuda" else self._here
+        return tuple(map(convert, values, self._inputs))
+
+    def _completed(self, values: Sequence[object]) -> list[object]:
+        """The values with the defaults of those that are missing.  Raises ArgumentError."""
+        missing = self._inputs[len(values):]
+        if len(values) > len(self._inputs) or any(n not in self._defaults for n in missing):
             names = ", ".join(n.name for n in self._inputs)
-            raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(given)}")
-        given += [self._defaults[n] for n in missing]
-        if self.device == "cuda":
-            return [self._on_gpu(value, node) for value, node in zip(given, self._inputs, strict=True)]
-        return [_array(value, node, self.name) for value, node in zip(given, self._inputs, strict=True)]
+            raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(values)}")
+        return [*values, *(self._defaults[n] for n in missing)]
+
+    def _here(self, value: object, node: Node) -> Array:
+        """The value as an array of an input's dtype."""
+        return _array(value, node, self.name)
 
     def _on_gpu(self, value: object, node: Node) -> Any:
         """The value as an array of an input's dtype, on the GPU where it is there and fits."""
@@ -286,7 +287,6 @@ class Function:
                 self.compilations += 1
                 if not known:
                     self._usual = self._variants[known]
-                    self._direct = self._usual.direct
                 else:
                     log.warning("%s: compiled a variant for %s, to broadcast", self.name, _shown(known))
             return self._variants[known]
@@ -388,7 +388,7 @@ def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _array(value: object, node: Node, function: str) -> Array:
-    """A value as a C-contiguous array of an input's dtype; a scipy.sparse matrix counts as one.  Raises DTypeError."""
+    """A value as a plain array of an input's dtype; a scipy.sparse matrix counts as one.  Raises DTypeError."""
     want = node.dtype.numpy
     if isinstance(value, np.ndarray) and value.dtype == want and value.flags.c_contiguous and value.flags.aligned:
         return value
@@ -402,7 +402,7 @@ def _array(value: object, node: Node, function: str) -> Array:
     if want.kind == "b" and given.dtype.kind == "f":
         raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(given, dtype=want).reshape(given.shape)
+        return given.astype(want, order="C", copy=not given.flags.aligned)
 
 
 def _misfit(function: str, node: Node, array: Array, how: str) -> str:

@@ -8,8 +8,8 @@ whose tuple nobody changes.  Between locking and unlocking nothing of Python's r
 
 Whatever it declines it has not begun.  An error is that of the function which has failed; nothing is computed then.
 
-The results are made by `PyArray_Empty` of NumPy's C API.  The lock is taken and given back by two callables, each
-without arguments.
+The results are made by `PyArray_Empty` of NumPy's C API.  A lock is taken and given back by two callables without
+arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DIRECT = """
   ptr, i64, i64,        ; externals as a call finds them, how many, count of symbols
   i64, ptr, i64,        ; count of results, results, sum of their ranks
   ptr,                  ; PyArray_Empty
-  ptr, ptr, ptr,        ; takes the lock, gives it back, both null without variables; not 0 where these may be elsewhere
+  i64, ptr, ptr, ptr,   ; count of locks, what takes each, what gives it back, a byte: may variables be elsewhere?
   ptr, ptr              ; the program's run and arena_bytes
 }
 %Result = type { %Input, i64 }                  ; as for an input, how many elements are too many
@@ -39,7 +39,7 @@ entry:
   %externals_count_place = getelementptr %Direct, ptr %call, i32 0, i32 3
   %symbols_place = getelementptr %Direct, ptr %call, i32 0, i32 4
   %ranks_place = getelementptr %Direct, ptr %call, i32 0, i32 7
-  %measure_place = getelementptr %Direct, ptr %call, i32 0, i32 13
+  %measure_place = getelementptr %Direct, ptr %call, i32 0, i32 14
   %signature = load ptr, ptr %call, align 8
   %none = load ptr, ptr %none_place, align 8
   %usual = load ptr, ptr %usual_place, align 8
@@ -194,48 +194,86 @@ end:
   ret ptr %list
 }
 
-; Runs the program with its variables locked: 1 where it has run, 0 where variables may be elsewhere, -1 with an exception.
+; Runs the program with its variables locked.  Returns 1; 0, not having run it, where variables may be elsewhere; or -1
+; with an exception.
 define internal i32 @run_locked(ptr %call, ptr %externals, ptr %sizes, ptr %arena) alwaysinline {
 entry:
-  %acquire_place = getelementptr %Direct, ptr %call, i32 0, i32 9
-  %release_place = getelementptr %Direct, ptr %call, i32 0, i32 10
-  %elsewhere_place = getelementptr %Direct, ptr %call, i32 0, i32 11
-  %program_place = getelementptr %Direct, ptr %call, i32 0, i32 12
+  %locks_place = getelementptr %Direct, ptr %call, i32 0, i32 9
+  %acquire_place = getelementptr %Direct, ptr %call, i32 0, i32 10
+  %elsewhere_place = getelementptr %Direct, ptr %call, i32 0, i32 12
+  %program_place = getelementptr %Direct, ptr %call, i32 0, i32 13
+  %locks = load i64, ptr %locks_place, align 8
   %acquire = load ptr, ptr %acquire_place, align 8
-  %release = load ptr, ptr %release_place, align 8
   %elsewhere_word = load ptr, ptr %elsewhere_place, align 8
   %program = load ptr, ptr %program_place, align 8
-  %locks = icmp ne ptr %acquire, null
-  br i1 %locks, label %lock, label %run
+  %type = alloca ptr, align 8
+  %value = alloca ptr, align 8
+  %trace = alloca ptr, align 8
+  %variables = icmp ne i64 %locks, 0
+  br i1 %variables, label %lock, label %run
 
 lock:
-  %taken = call ptr @PyObject_CallNoArgs(ptr %acquire)
-  %locked = icmp ne ptr %taken, null
-  br i1 %locked, label %look, label %raise
-look:
+  %i = phi i64 [ 0, %entry ], [ %following, %locked ]
+  %method_place = getelementptr ptr, ptr %acquire, i64 %i
+  %method = load ptr, ptr %method_place, align 8
+  %taken = call ptr @PyObject_CallNoArgs(ptr %method)
+  %is_taken = icmp ne ptr %taken, null
+  br i1 %is_taken, label %locked, label %refused
+locked:
   call void @Py_DecRef(ptr %taken)
+  %following = add i64 %i, 1
+  %left = icmp slt i64 %following, %locks
+  br i1 %left, label %lock, label %look
+
+look:
   %elsewhere = load i8, ptr %elsewhere_word
   %here = icmp eq i8 %elsewhere, 0
-  br i1 %here, label %run, label %unlock
-
+  br i1 %here, label %run, label %finish
 run:
   %state = call ptr @PyEval_SaveThread()
   call void %program(ptr %externals, ptr %sizes, ptr %arena)
   call void @PyEval_RestoreThread(ptr %state)
-  br i1 %locks, label %unlock, label %end
-unlock:
+  br label %finish
+finish:
   %outcome = phi i32 [ 0, %look ], [ 1, %run ]
-  %given_back = call ptr @PyObject_CallNoArgs(ptr %release)
-  %unlocked = icmp ne ptr %given_back, null
-  br i1 %unlocked, label %settle, label %raise
-settle:
+  %unlocked = call i1 @unlock(ptr %call, i64 %locks)
+  %result = select i1 %unlocked, i32 %outcome, i32 -1
+  ret i32 %result
+
+refused:
+  call void @PyErr_Fetch(ptr %type, ptr %value, ptr %trace)
+  %undone = call i1 @unlock(ptr %call, i64 %i)
+  %held_type = load ptr, ptr %type, align 8
+  %held_value = load ptr, ptr %value, align 8
+  %held_trace = load ptr, ptr %trace, align 8
+  call void @PyErr_Restore(ptr %held_type, ptr %held_value, ptr %held_trace)
+  ret i32 -1
+}
+
+; Gives back the first `count` locks; whether that went well.
+define internal i1 @unlock(ptr %call, i64 %count) {
+entry:
+  %release_place = getelementptr %Direct, ptr %call, i32 0, i32 11
+  %release = load ptr, ptr %release_place, align 8
+  br label %next
+
+next:
+  %i = phi i64 [ 0, %entry ], [ %following, %unlocked ]
+  %left = icmp slt i64 %i, %count
+  br i1 %left, label %unlock, label %end
+unlock:
+  %method_place = getelementptr ptr, ptr %release, i64 %i
+  %method = load ptr, ptr %method_place, align 8
+  %given_back = call ptr @PyObject_CallNoArgs(ptr %method)
+  %is_given_back = icmp ne ptr %given_back, null
+  br i1 %is_given_back, label %unlocked, label %end
+unlocked:
   call void @Py_DecRef(ptr %given_back)
-  br label %end
+  %following = add i64 %i, 1
+  br label %next
 
 end:
-  %result = phi i32 [ 1, %run ], [ %outcome, %settle ]
-  ret i32 %result
-raise:
-  ret i32 -1
+  %result = phi i1 [ true, %next ], [ false, %unlock ]
+  ret i1 %result
 }
 """

@@ -24,7 +24,9 @@ EXPORTS = ("tc_bind", "tc_call", "tc_direct")
 PYTHON_SYMBOLS = (
     "PyBool_FromLong",
     "PyErr_BadArgument",
+    "PyErr_Fetch",
     "PyErr_Occurred",
+    "PyErr_Restore",
     "PyEval_RestoreThread",
     "PyEval_SaveThread",
     "PyList_New",
@@ -52,7 +54,9 @@ TYPES = """
 
 declare ptr @PyBool_FromLong(i64)
 declare i32 @PyErr_BadArgument()
+declare void @PyErr_Fetch(ptr, ptr, ptr)
 declare ptr @PyErr_Occurred()
+declare void @PyErr_Restore(ptr, ptr, ptr)
 declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyEval_SaveThread()
 declare ptr @PyList_New(i64)

@@ -104,7 +104,7 @@ class CudaBinding(Bound):
         else:
             self._frames.appendleft(frame)
         if self._effects is not None:
-            return self._effects.settle(results, dict(zip(self._symbols, layout.sizes.values(), strict=True)))
+            return self._effects.settle(results, lambda: dict(zip(self._symbols, layout.sizes.values(), strict=True)))
         return results
 
     def _run(self, frame: Frame, layout: Layout, arrays: Sequence[Given], lane: Lane) -> list[Any]:
