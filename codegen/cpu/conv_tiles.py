@@ -222,7 +222,10 @@ def _add_channels(
     f: Function, t: ConvTiles, loop: Loop, a: str, w: str, sums: list[list[str]], place: Place, masks: Sequence[str],
     most: int,
 ) -> None:  # fmt: skip
-    """The innermost loop, some channels at a time, or written out where they are few."""
+    """The innermost loop, some channels at a time, or written out where they are few.
+
+    As many at a time as divide a known count: with a rest behind them, LLVM spills sums of pixels that lie close.
+    """
     ops = t.instructions(f, t.lanes)
 
     def read(row: str, q: int) -> str:
@@ -250,6 +253,8 @@ def _add_channels(
     f.store("ptr", a, a_cell)
     f.store("ptr", w, w_cell)
     some = min(UNROLL, most)
+    if isinstance(loop.count, int):
+        some = next(n for n in range(some, 0, -1) if loop.count % n == 0)
     whole = f.floor_to(loop.count, some)
     for start, stop, count in ((0, whole, some), (whole, loop.count, 1)):
         if start != stop:
