@@ -4,13 +4,14 @@ import ctypes
 import dataclasses
 import functools
 import mmap
+import re
 import sys
 import threading
 
 import numpy as np
 import pytest
 
-from tensorc.codegen.cpu.compile import compile_text, load
+from tensorc.codegen.cpu.compile import assembly, compile_text, load
 from tensorc.codegen.cpu.conv import emit_conv, is_direct, phases, shared, workspace
 from tensorc.codegen.cpu.emit import emit_box
 from tensorc.codegen.cpu.target import Target
@@ -429,6 +430,21 @@ def test_tiles_are_shared_by_convolutions_that_read_alike():
     third = shared(convolution(case(5, (8, 24), (5, 3), 32, 64, low=(2, 1), high=(2, 1)), "forward"), HOST)
     assert first.items() <= third.items()
     assert first.keys() != second.keys()
+
+
+@pytest.mark.parametrize(
+    ("channels", "stride", "taps"), [(1, 2, 3), (3, 1, 3), (3, 2, 7), (4, 2, 3), (5, 2, 3), (64, 1, 3)]
+)
+def test_sums_stay_in_registers(channels, stride, taps):
+    wide = Target.of("x86_64-unknown-linux-gnu", "skylake-avx512", "+avx512f,+avx512bw,+avx512dq,+avx512vl,+fma")
+    conv = convolution(case(1, (8, 60), (taps, taps), channels, 64, strides=(stride, stride)), "forward")
+    tiles = {name: text for name, text in shared(conv, wide).items() if "_run" in name}
+    assert tiles
+
+    for name, text in tiles.items():
+        code = assembly(text.replace("define internal", "define"), wide)
+        assert "vfmadd" in code
+        assert re.findall(r"zmm.*%rsp", code) == [], name
 
 
 def test_a_convolution_as_text():
