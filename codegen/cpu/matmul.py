@@ -18,7 +18,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Bit, Function, Int
-from tensorc.codegen.cpu.matmul_tiles import BLOCK_ROWS, Tiles, call, dot_functions, product_functions
+from tensorc.codegen.cpu.matmul_blocks import BLOCK_ROWS, product_functions
+from tensorc.codegen.cpu.matmul_dots import dot_functions
+from tensorc.codegen.cpu.matmul_tiles import Tiles, call
 from tensorc.codegen.cpu.packing import pack_function, pack_name, thin_function, thin_name
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target

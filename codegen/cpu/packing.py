@@ -9,16 +9,8 @@ from __future__ import annotations
 import functools
 
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import (
-    BLOCK_ARGUMENTS,
-    K_CHUNK,
-    ROWS_AHEAD,
-    Tiles,
-    call,
-    first_lanes,
-    masked_load,
-    prefetch,
-)
+from tensorc.codegen.cpu.matmul_blocks import BLOCK_ARGUMENTS, K_CHUNK, ROWS_AHEAD
+from tensorc.codegen.cpu.matmul_tiles import Tiles, call, first_lanes, masked_load, prefetch
 from tensorc.codegen.cpu.squares import transposed_square
 
 
