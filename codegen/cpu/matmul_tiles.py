@@ -88,7 +88,8 @@ class Tiles:
 def tile_functions(t: Tiles) -> str:
     """The tiles, the line and the single row."""
     parts = [
-        _tile(t, "main", t.rows, t.vectors, t.lanes),
+        _tile(t, "main", t.rows, t.vectors, t.lanes, main=True),
+        _tile(t, "copying", t.rows, t.vectors, t.lanes, main=True, copying=True),
         _tile(t, "main_edge", t.rows, 1, t.rest_lanes, edge=True),
         _tile(t, "low", LOW_ROWS, t.vectors, t.lanes, low=True),
         _tile(t, "low_edge", LOW_ROWS, 1, t.rest_lanes, edge=True, low=True),
@@ -128,16 +129,18 @@ def splat(f: Function, scalar: str, value: str, lanes: int) -> str:
 
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc,"
-    " i64 %rows, i64 %columns, i64 %k, i1 %more, ptr %ahead, i64 %pace"
+    " i64 %rows, i64 %columns, i64 %k, i1 %more, ptr %ahead, i64 %pace, ptr %panel"
 )
 
 
-def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool = False, low: bool = False) -> str:
+def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool = False, low: bool = False,
+          main: bool = False, copying: bool = False) -> str:
     """c[i, j] = Σ_k a·b, or += if %more, for a tile of c; a[i, k] stands at %a + i·%row + k·%step.
 
     An `edge` tile has %columns columns, its last vector is masked, and nothing beyond is read or written.  A `low` tile
-    has %rows rows: it computes the last one again in place of those that do not exist.  The main tile fetches a row's
-    width of what stands at %ahead, %pace bytes further with each k.
+    has %rows rows: it computes the last one again in place of those that do not exist.  A `main` tile fetches a row's
+    width of what stands at %ahead, %pace bytes further with each k.  A `copying` one leaves the rows of b, packed, at
+    %panel, which takes no time, since multiply-adds keep it busy.
     """
     f = Function(f"define internal void @{t.name(name)}({TILE_ARGUMENTS}) noinline")
     ops = t.instructions(f, lanes)
@@ -145,13 +148,18 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     mask = first_lanes(f, lanes, f.sub("%columns", (vectors - 1) * lanes)) if edge and lanes > 1 else None
 
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
-    a_cell, b_cell, later_cell = (f.cell("ptr", start) for start in ("%a", "%b", "%ahead"))
+    a_cell, b_cell, later_cell, copy_cell = (f.cell("ptr", start) for start in ("%a", "%b", "%ahead", "%panel"))
     row_address = _clamped_rows(f, t, rows) if low else _scaled_rows(f, t, rows)
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
         line = [_read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
-        if name == "main":
+        if copying:
+            copy = f.load("ptr", copy_cell)
+            for (place, part), value in zip(_side_by_side(f, t, ops, copy, vectors, mask), line, strict=True):
+                _write(f, ops, value, place, part)
+            f.store("ptr", f.at(copy, vectors * lanes, t.scalar), copy_cell)
+        if main:
             later = f.load("ptr", later_cell)
             prefetch(f, later, vectors * lanes * align)
             f.store("ptr", f.at(later, "%pace", "i8"), later_cell)
