@@ -20,8 +20,9 @@ from tensorc.codegen.cpu.vectormath import vector_of
 K_CHUNK = 256
 """How much of k is summed in registers before it is added to c; a panel of b this long takes half the first cache."""
 
-ROWS_AHEAD = 24
-"""How far ahead rows of b are fetched where they stand: the first tile of a panel finds them in an outer cache."""
+ROWS_AHEAD = 8
+"""How far ahead the first tile of a panel fetches rows of b where they stand.  Of rows 4096 bytes apart the first cache
+holds no more."""
 
 COPY_COLUMNS, COPY_BYTES = 16, 1024
 """From how many vectors of columns, and bytes between neighbours along k, a block works on a copy of its part of a."""
@@ -86,10 +87,10 @@ def _sweep(t: Tiles) -> str:
 
     with f.loop(0, panels, t.columns) as j:
         b, right = b_at(j), f.add(j, t.columns)
-        in_next_chunk = f.at("%b", f.mul("%k", t.columns), t.scalar)
+        in_next_chunk = f.at("%b", f.mul("%k", f.select(in_place, "%ldb", t.columns)), t.scalar)
         next_panel = f.let(f"select i1 {f.bit(f.less(right, panels))}, ptr {b_at(right)}, ptr {in_next_chunk}")
-        own = f.at(b, f.mul("%ldb", ROWS_AHEAD), t.scalar)
         with f.when(copies):
+            own = f.at(b, f.mul("%ldb", ROWS_AHEAD), t.scalar)
             tile("copying", "%a", b, "%ldb", 0, j, t.rows, t.columns, own, f.mul("%ldb", t.dtype.size))
 
         source = f.let(f"select i1 {f.bit(copies)}, ptr %panel, ptr {b}")
@@ -97,7 +98,7 @@ def _sweep(t: Tiles) -> str:
         with f.loop(copied, tiles) as i:
             a = f.at("%a", f.mul(i, "%tile"), t.scalar)
             tile("main", a, source, ldb, f.mul(i, t.rows), j, t.rows, t.columns,
-                 *ahead.of(f.div(j, t.columns), f.sub(i, copied), next_panel, own))
+                 *ahead.of(f.div(j, t.columns), f.sub(i, copied), next_panel))
         low_rows("low", source, ldb, paired, j, t.columns)
 
     edge = panels
@@ -140,26 +141,29 @@ def _sweep(t: Tiles) -> str:
 
 
 class _Ahead:
-    """What the main tiles of a sweep fetch while they compute, %pace bytes with each k.
+    """What the main tiles of a sweep fetch into the second cache while they compute, so many bytes further with each k.
 
     Where the sweep is a whole product of many, the matrices of the next one, one after the other; where panels follow
-    one another in memory, the next panel; elsewhere rows of its own.  Each tile has its share.
+    one another in memory, the next panel; of both each tile its share.  Elsewhere the last tile fetches rows of the
+    next panel, and the others meet lines that are there.
     """
 
     def __init__(self, f: Function, t: Tiles, panels: Int, tiles: Int) -> None:
-        self.f, self.t = f, t
+        size = t.dtype.size
+        self.f = f
         self.tiles = tiles
         self.many = f.let("icmp ne ptr %next_c, null")
         self.follow = f.less(2, "%spread")
-        size = t.dtype.size
+        self.row = f.mul("%ldb", size)
         self.a, self.b = f.product("%m", "%k", size), f.product("%k", "%n", size)
+
         every = f.add(f.add(self.a, self.b), f.product("%m", "%n", size))
         steps = f.maximum(f.product(f.div(panels, t.columns), tiles, "%k"), 1)
-        pace = f.select(self.follow, f.div(t.columns * size, f.maximum(tiles, 1)), f.mul("%ldb", size))
+        pace = f.div(t.columns * size, f.maximum(tiles, 1))
         self.pace = f.select(self.many, f.add(f.div(every, steps), 1), pace)
         self.share = f.mul(self.pace, "%k")
 
-    def of(self, panel: Int, tile: Int, next_panel: str, own: str) -> tuple[str, Int]:
+    def of(self, panel: Int, tile: Int, next_panel: str) -> tuple[str, Int]:
         """Where a tile begins to fetch, and its pace."""
         f = self.f
         in_a = f.mul(f.add(f.mul(panel, self.tiles), tile), self.share)
@@ -169,9 +173,14 @@ class _Ahead:
         position: Int
         for position, size, matrix in ((in_b, self.b, "%next_b"), (in_a, self.a, "%next_a")):
             start = f.let(f"select i1 {f.less(position, size)}, ptr {f.at(matrix, position, 'i8')}, ptr {start}")
+
+        last = f.equal(tile, f.sub(self.tiles, 1))
+        rows = f.let(f"select i1 {f.bit(last)}, ptr {next_panel}, ptr %panel")
         part = f.at(next_panel, f.mul(tile, self.share), "i8")
-        one = f.let(f"select i1 {self.follow}, ptr {part}, ptr {own}")
-        return f.let(f"select i1 {self.many}, ptr {start}, ptr {one}"), self.pace
+        one = f.let(f"select i1 {f.bit(self.follow)}, ptr {part}, ptr {rows}")
+        shared = f.either(self.many, self.follow)
+        pace = f.select(shared, self.pace, f.select(last, self.row, 0))
+        return f.let(f"select i1 {self.many}, ptr {start}, ptr {one}"), pace
 
 
 BLOCK_ARGUMENTS = (

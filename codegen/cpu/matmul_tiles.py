@@ -19,6 +19,8 @@ from tensorc.codegen.cpu.vectormath import LLVM_SCALAR, Instructions, vector_of
 from tensorc.ir.types import DType
 
 CACHE_LINE = 64
+FIRST_CACHE, SECOND_CACHE = 3, 2
+"""Where to fetch lines to, as LLVM numbers it: what will be read at once, and what later."""
 
 MAIN_TILE = {512: (14, 2), 256: (6, 2), 128: (6, 2)}
 """(rows, vectors) per vector width: sums, a row of b and a factor fill the registers."""
@@ -140,7 +142,7 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     An `edge` tile has %columns columns, its last vector is masked, and nothing beyond is read or written.  A `low` tile
     has %rows rows: it computes the last one again in place of those that do not exist.  A `main` tile fetches a row's
     width of what stands at %ahead, %pace bytes further with each k.  A `copying` one leaves the rows of b, packed, at
-    %panel, which takes no time, since multiply-adds keep it busy.
+    %panel, which is nearly free beside so many multiply-adds.
     """
     f = Function(f"define internal void @{t.name(name)}({TILE_ARGUMENTS}) noinline")
     ops = t.instructions(f, lanes)
@@ -161,7 +163,7 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
             f.store("ptr", f.at(copy, vectors * lanes, t.scalar), copy_cell)
         if main:
             later = f.load("ptr", later_cell)
-            prefetch(f, later, vectors * lanes * align)
+            prefetch(f, later, vectors * lanes * align, FIRST_CACHE if copying else SECOND_CACHE)
             f.store("ptr", f.at(later, "%pace", "i8"), later_cell)
         for i in range(rows):
             factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
@@ -199,10 +201,11 @@ def _read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
     return masked_load(f, ops, place, mask) if mask else f.load(ops.T, place, ops.dtype.size)
 
 
-def prefetch(f: Function, pointer: str, size: int) -> None:
-    """Fetches the cache lines of `size` bytes."""
-    for byte in range(0, size, CACHE_LINE):
-        f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 3, i32 1)")
+def prefetch(f: Function, pointer: str, size: int, cache: int) -> None:
+    """Fetches the cache lines in which `size` bytes end; where they begin in a line's midst, it came with what stands
+    before them."""
+    for byte in range(CACHE_LINE - 1, size, CACHE_LINE):
+        f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 {cache}, i32 1)")
 
 
 def _write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:

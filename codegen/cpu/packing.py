@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 
 from tensorc.codegen.cpu.function import Function
-from tensorc.codegen.cpu.matmul_blocks import ROWS_AHEAD
-from tensorc.codegen.cpu.matmul_tiles import Tiles, first_lanes, masked_load, prefetch
+from tensorc.codegen.cpu.matmul_tiles import FIRST_CACHE, Tiles, first_lanes, masked_load, prefetch
 from tensorc.codegen.cpu.squares import transposed_square
+
+ROWS_AHEAD = 24
+"""How far ahead rows of b are fetched."""
 
 
 def pack_name(t: Tiles, transposed: bool) -> str:
@@ -39,7 +41,7 @@ def _copy(f: Function, t: Tiles) -> None:
     with f.when(full), f.loop(0, "%k") as k:
         source = f.at("%b", f.mul(k, "%ldb"), t.scalar)
         target = f.at("%panel", f.mul(k, t.columns), t.scalar)
-        prefetch(f, f.at(source, f.mul("%ldb", ROWS_AHEAD), t.scalar), t.columns * t.dtype.size)
+        prefetch(f, f.at(source, f.mul("%ldb", ROWS_AHEAD), t.scalar), t.columns * t.dtype.size, FIRST_CACHE)
         for q in range(vectors):
             row = f.load(ops.T, f.at(source, q * t.lanes, t.scalar), t.dtype.size)
             f.store(ops.T, row, f.at(target, q * t.lanes, t.scalar), t.dtype.size)
