@@ -14,12 +14,14 @@ on how many threads share the units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Bit, Function, Int
-from tensorc.codegen.cpu.matmul_tiles import BLOCK_ROWS, Tiles, call, dot_functions, product_functions
-from tensorc.codegen.cpu.packing import pack_function, pack_name, thin_function, thin_name
+from tensorc.codegen.cpu.matmul_blocks import BLOCK_ROWS, product_functions
+from tensorc.codegen.cpu.matmul_dots import dot_functions
+from tensorc.codegen.cpu.matmul_tiles import Tiles, call
+from tensorc.codegen.cpu.packing import pack_function, pack_name
 from tensorc.codegen.cpu.sizes import SizeArithmetic
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopir import AGE, Matmul
@@ -48,11 +50,14 @@ KEPT_ROWS = 2
 PACK_ROWS, PACK_BYTES = 48, 1 << 16
 """From how many rows of a, and bytes of b, packing pays for a b that is not transposed."""
 
-THIN_ROWS = 168
-"""Up to how many rows a unit of work takes them all, and packs the panels of its columns itself."""
+IN_PLACE_ROWS = 168
+"""The most rows of a block whose b is read in place: a copy of one panel serves them all from the first cache."""
 
-THIN_PANELS = 8
-"""Fewer panels than these would be too few such units."""
+IN_PLACE_PANELS = 8
+"""Fewer panels than these make too few such blocks."""
+
+ROW_UNITS = 4
+"""Blocks of few rows are cut into fewer rows only for so many units: each reads its panels of b again."""
 
 PACK_CHUNK = 1024
 """Rows of a panel that one unit of packing copies."""
@@ -84,9 +89,6 @@ def shared(mm: Matmul, target: Target) -> dict[str, str]:
     parts = {"mm_grid": _grid_function()}
     if dots is not True:
         parts[t.name("block")] = product_functions(t)
-    if p.may_be_thin:
-        parts[thin_name(t)] = thin_function(t)
-        parts[pack_name(t, False)] = pack_function(t, False)
     if dots is not False:
         parts[t.name("dots")] = dot_functions(t)
     if p.may_pack:
@@ -156,10 +158,6 @@ class _Product:
     def may_pack(self) -> bool:
         return self.packs(Function(""), self._outside()) is not False
 
-    @property
-    def may_be_thin(self) -> bool:
-        return self.is_thin(Function(""), self._outside()) is not False
-
     def _outside(self) -> _Values:
         """The sizes for the rules below, outside of any function."""
         m, n, k = map(_known, (self.m, self.n, self.k))
@@ -195,7 +193,9 @@ class _Product:
             return True
         if self.transpose_b:
             return f.negation(self.dots(f, v.m))
-        return f.both(self._pays(f, v), f.negation(self.is_thin(f, v)))
+        few = f.both(f.less(v.m, IN_PLACE_ROWS + 1), f.less(IN_PLACE_PANELS * self.tiles.columns - 1, v.n))
+        large = f.less(PACK_BYTES - 1, f.product(v.n, v.k, self.tiles.dtype.size))
+        return f.both(f.both(f.less(PACK_ROWS - 1, v.m), large), f.negation(few))
 
     def packs_now(self, f: Function, v: _Values) -> Bit:
         """Whether this call packs b: a call after which panels are kept does so whatever its own sizes."""
@@ -204,18 +204,6 @@ class _Product:
         at_once = self.packs_at_once(f, v)
         first = f.both(f.equal(v.age, 0), at_once)
         return first if at_once is True else f.either(f.equal(v.age, 1), first)
-
-    def is_thin(self, f: Function, v: _Values) -> Bit:
-        """Whether each unit of work takes all rows, and packs its own columns of b."""
-        if self.transpose_b or self.mm.lasting:
-            return False
-        few = f.both(f.less(v.m, THIN_ROWS + 1), f.less(THIN_PANELS * self.tiles.columns - 1, v.n))
-        thin = f.both(self._pays(f, v), few)
-        return f.both(thin, f.equal(v.age, 0)) if self.keeps else thin
-
-    def _pays(self, f: Function, v: _Values) -> Bit:
-        """Whether a b that is not transposed is worth packing for one call."""
-        return f.both(f.less(PACK_ROWS - 1, v.m), f.less(PACK_BYTES - 1, f.product(v.n, v.k, self.tiles.dtype.size)))
 
 
 def _known(size: Size) -> Int:
@@ -259,7 +247,7 @@ class _Kernels:
         f = Function(f"define void @{self.name}(i64 %lo, i64 %hi, ptr %bufs, ptr %sizes)")
         v = self._sizes(f)
         a, b, c = (self._buffer(f, index) for index in (self.p.a, self.p.b, 2))
-        packs, thin, dots = self.p.packs(f, v), self.p.is_thin(f, v), self.p.dots(f, v.m)
+        packs, dots = self.p.packs(f, v), self.p.dots(f, v.m)
         panels = self._buffer(f, len(self.p.mm.buffers)) if packs is not False else ""
         tiles, strips, row_blocks, column_blocks = self._grid(f, v)
         blocks = f.mul(row_blocks, column_blocks)
@@ -280,32 +268,43 @@ class _Kernels:
             b_start = f.product(b_item, v.n, v.k)
             extent = [("ptr", c_block), ("i64", v.n), ("i64", f.sub(i1, i0)), ("i64", f.sub(j1, j0)), ("i64", v.k)]
 
-            def multiply(block: str, b_block: str, ldb: Int, spread: Int) -> None:
+            def multiply(b_block: str, ldb: Int, spread: Int, following: Sequence[str]) -> None:
                 call(
-                    f, block, ("ptr", a_block), ("i64", row), ("i64", step),
-                    ("ptr", b_block), ("i64", ldb), ("i64", spread), *extent,
+                    f, self.t.name("block"), ("ptr", a_block), ("i64", row), ("i64", step),
+                    ("ptr", b_block), ("i64", ldb), ("i64", spread), *extent, *(("ptr", x) for x in following),
                 )  # fmt: skip
 
             if packs is not False:
                 with f.when(packs):
                     start = f.add(f.product(b_item, self._panels(f, v), v.k), f.mul(j0, v.k))
-                    multiply(self.t.name("block"), f.at(panels, start, self.t.scalar), self.t.columns, v.k)
+                    multiply(f.at(panels, start, self.t.scalar), self.t.columns, v.k, ["null"] * 3)
             if dots is not False:
                 with f.when(dots):
                     b_block = ("ptr", f.at(b, f.add(b_start, f.mul(j0, v.k)), self.t.scalar))
                     call(f, self.t.name("dots"), ("ptr", a_block), ("i64", v.k), b_block, ("i64", v.k), *extent)
-            if thin is not False:
-                with f.when(thin):
-                    multiply(thin_name(self.t), f.at(b, f.add(b_start, j0), self.t.scalar), v.n, 1)
-            in_place = False if self.p.transpose_b else f.negation(f.either(packs, thin))
+            in_place = False if self.p.transpose_b else f.negation(packs)
             if in_place is not False:
                 with f.when(in_place):
-                    multiply(self.t.name("block"), f.at(b, f.add(b_start, j0), self.t.scalar), v.n, 1)
+                    place = f.at(b, f.add(b_start, j0), self.t.scalar)
+                    multiply(place, v.n, 1, self._following(f, v, blocks, a_block, place, c_block))
 
             self._epilogue(f, at, (i0, i1), (j0, j1))
 
         f.line("ret void")
         return f.text()
+
+    def _following(self, f: Function, v: _Values, blocks: Int, *matrices: str) -> list[str]:
+        """Where a, b and c of the next product of a batch stand, if a block is the whole of one, else null."""
+        if not v.batch:
+            return ["null"] * len(matrices)
+        sizes = [(self.p.a, f.mul(v.m, v.k)), (self.p.b, f.mul(v.k, v.n)), (2, f.mul(v.m, v.n))]
+        whole = f.equal(blocks, 1)
+        following = []
+        for (operand, size), matrix in zip(sizes, matrices, strict=True):
+            moves = operand == 2 or self.p.outer(operand) == self.p.mm.batch
+            place = f.at(matrix, size if moves else 0, self.t.scalar)
+            following.append(f.let(f"select i1 {f.bit(whole)}, ptr {place}, ptr null"))
+        return following
 
     def _epilogue(self, f: Function, at: list[Int], rows: tuple[Int, Int], columns: tuple[Int, Int]) -> None:
         if self.p.mm.epilogue is None:
@@ -404,15 +403,14 @@ class _Kernels:
         tiles, strips = f.ceildiv(v.m, t.rows), f.ceildiv(v.n, t.columns)
         most = f.maximum(f.div(ENOUGH_UNITS, f.maximum(f.product(*v.batch), 1)), 1)
         want = f.minimum(f.div(f.product(v.m, v.n, v.k), UNIT), most)
+        most_tiles = f.select(self.p.packs(f, v), BLOCK_ROWS[t.bits] // t.rows, IN_PLACE_ROWS // t.rows)
         most_strips = max(BLOCK_BYTES // (t.columns * t.dtype.size), 1)
         blocks = f.let(
-            f"call {{i64, i64}} @mm_grid(i64 {tiles}, i64 {t.rows}, i64 {BLOCK_ROWS[t.bits] // t.rows},"
+            f"call {{i64, i64}} @mm_grid(i64 {tiles}, i64 {t.rows}, i64 {most_tiles},"
             f" i64 {strips}, i64 {t.columns}, i64 {most_strips}, i64 {want})"
         )
         rows, columns = (f.let(f"extractvalue {{i64, i64}} {blocks}, {q}") for q in range(2))
-        thin = self.p.is_thin(f, v)
-        thin_columns = f.minimum(strips, f.maximum(want, 1))
-        return tiles, strips, f.select(thin, 1, rows), f.select(thin, thin_columns, columns)
+        return tiles, strips, rows, columns
 
     def _coordinates(self, f: Function, item: Int, batch: tuple[Int, ...]) -> list[Int]:
         """The indices of batch element number `item`."""
@@ -458,6 +456,7 @@ def _grid_function() -> str:
             wide = f.div(f.mul("%strips", "%width"), columns)
             cut_rows = f.both(f.less(wide, f.add(high, 1)), f.less(rows, "%tiles"))
             cut_rows = f.either(cut_rows, f.equal(columns, "%strips"))
+            cut_rows = f.both(cut_rows, f.less(f.mul(rows, columns), ROW_UNITS))
             halved_rows = f.minimum(f.mul(rows, 2), f.maximum("%tiles", 1))
             halved_columns = f.minimum(f.mul(columns, 2), f.maximum("%strips", 1))
             f.store("i64", str(f.select(cut_rows, halved_rows, rows)), cells[0])

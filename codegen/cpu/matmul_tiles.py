@@ -1,16 +1,10 @@
-"""Register tiles: the inner loops of a matrix product, and how they sweep over a block of it.
+"""Register tiles: the inner loops of a matrix product.
 
     tile    c[i, j] (+)= Σ_k a[i, k] · b[k, j]   for a few rows i and a few vectors of columns j, the sums in registers
     line    the same for one row, which streams over long lines of b
     single  the same for one row, where b is packed: along several panels side by side
-    sweep   the same for any block, cut into tiles
-    block   the same for any k, cut into chunks so that a panel of b stays in the first cache
-    dots    the same where b is stored transposed and a has few rows: vectors run along k
 
-Strides are arguments, so all matrix products of one dtype in a module share these functions.  Every c[i, j] is
-summed in one order, which sizes alone decide: k by k in chunks of K_CHUNK, or in the lanes of `dots`.
-
-Source of the scheme: Goto & van de Geijn, Anatomy of High-Performance Matrix Multiplication, 2008.
+Strides are arguments, so all matrix products of one dtype in a module share these functions.
 """
 
 from __future__ import annotations
@@ -20,27 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.squares import transposed_square
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.cpu.vectormath import LLVM_SCALAR, Instructions, vector_of
 from tensorc.ir.types import DType
 
-K_CHUNK = 256
-"""How much of k is summed in registers before it is added to c; a panel of b this long takes half the first cache."""
-
-ROWS_AHEAD = 24
-"""How far ahead rows of b are fetched where they stand: the first tile of a panel finds them in an outer cache."""
-
-COPY_COLUMNS, COPY_BYTES = 16, 1024
-"""From how many vectors of columns, and bytes between neighbours along k, a block works on a copy of its part of a."""
-
 CACHE_LINE = 64
-CACHE_WAYS, CACHE_WAY_BYTES = 8, 4096
-"""Lines that lie a multiple of so many bytes apart share a set of the first cache, which holds so many of them."""
-
-DOT_COLUMNS = 4
-DOT_VECTORS = 2
-"""`dots` makes four elements of c at once, each from two vectors of partial sums."""
+FIRST_CACHE, SECOND_CACHE = 3, 2
+"""Where to fetch lines to, as LLVM numbers it: what will be read at once, and what later."""
 
 MAIN_TILE = {512: (14, 2), 256: (6, 2), 128: (6, 2)}
 """(rows, vectors) per vector width: sums, a row of b and a factor fill the registers."""
@@ -55,9 +35,6 @@ memory, which wants long lines, so here the sums are better off in the first cac
 
 SINGLE_PANELS = 4
 """Panels of b that a single row goes along side by side: their sums hide the latency of multiply-add."""
-
-BLOCK_ROWS = {512: 56, 256: 48, 128: 48}
-"""The most rows of a block: whole tiles, few enough for a copy of its part of a on the stack."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +87,11 @@ class Tiles:
 
 
 @functools.cache
-def product_functions(t: Tiles) -> str:
-    """The functions that `block` needs, itself included."""
+def tile_functions(t: Tiles) -> str:
+    """The tiles, the line and the single row."""
     parts = [
-        _tile(t, "main", t.rows, t.vectors, t.lanes),
+        _tile(t, "main", t.rows, t.vectors, t.lanes, main=True),
+        _tile(t, "copying", t.rows, t.vectors, t.lanes, main=True, copying=True),
         _tile(t, "main_edge", t.rows, 1, t.rest_lanes, edge=True),
         _tile(t, "low", LOW_ROWS, t.vectors, t.lanes, low=True),
         _tile(t, "low_edge", LOW_ROWS, 1, t.rest_lanes, edge=True, low=True),
@@ -122,13 +100,7 @@ def product_functions(t: Tiles) -> str:
     ]
     if t.rest_lanes > 1:
         parts.append(_tile(t, "main_wide_edge", t.rows, t.vectors, t.lanes, edge=True))
-    return "".join([*parts, _copy_rows(t), _sweep(t), _block(t)])
-
-
-@functools.cache
-def dot_functions(t: Tiles) -> str:
-    """The functions that `dots` needs, itself included."""
-    return _dot(t, DOT_COLUMNS) + _dot(t, 1) + _dots(t)
+    return "".join(parts)
 
 
 def call(f: Function, name: str, *arguments: tuple[str, Int]) -> None:
@@ -159,16 +131,18 @@ def splat(f: Function, scalar: str, value: str, lanes: int) -> str:
 
 TILE_ARGUMENTS = (
     "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %ldc,"
-    " i64 %rows, i64 %columns, i64 %k, i1 %more, ptr %ahead, i64 %pace"
+    " i64 %rows, i64 %columns, i64 %k, i1 %more, ptr %ahead, i64 %pace, ptr %panel"
 )
 
 
-def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool = False, low: bool = False) -> str:
+def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool = False, low: bool = False,
+          main: bool = False, copying: bool = False) -> str:
     """c[i, j] = Σ_k a·b, or += if %more, for a tile of c; a[i, k] stands at %a + i·%row + k·%step.
 
     An `edge` tile has %columns columns, its last vector is masked, and nothing beyond is read or written.  A `low` tile
-    has %rows rows: it computes the last one again in place of those that do not exist.  The main tile fetches a row's
-    width of what stands at %ahead, %pace bytes further with each k.
+    has %rows rows: it computes the last one again in place of those that do not exist.  A `main` tile fetches a row's
+    width of what stands at %ahead, %pace bytes further with each k.  A `copying` one leaves the rows of b, packed, at
+    %panel, which is nearly free beside so many multiply-adds.
     """
     f = Function(f"define internal void @{t.name(name)}({TILE_ARGUMENTS}) noinline")
     ops = t.instructions(f, lanes)
@@ -176,15 +150,20 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
     mask = first_lanes(f, lanes, f.sub("%columns", (vectors - 1) * lanes)) if edge and lanes > 1 else None
 
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(vectors)] for _ in range(rows)]
-    a_cell, b_cell, later_cell = (f.cell("ptr", start) for start in ("%a", "%b", "%ahead"))
+    a_cell, b_cell, later_cell, copy_cell = (f.cell("ptr", start) for start in ("%a", "%b", "%ahead", "%panel"))
     row_address = _clamped_rows(f, t, rows) if low else _scaled_rows(f, t, rows)
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
         line = [_read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
-        if name == "main":
+        if copying:
+            copy = f.load("ptr", copy_cell)
+            for (place, part), value in zip(_side_by_side(f, t, ops, copy, vectors, mask), line, strict=True):
+                _write(f, ops, value, place, part)
+            f.store("ptr", f.at(copy, vectors * lanes, t.scalar), copy_cell)
+        if main:
             later = f.load("ptr", later_cell)
-            prefetch(f, later, vectors * lanes * align)
+            prefetch(f, later, vectors * lanes * align, FIRST_CACHE if copying else SECOND_CACHE)
             f.store("ptr", f.at(later, "%pace", "i8"), later_cell)
         for i in range(rows):
             factor = splat(f, t.scalar, f.load(t.scalar, row_address(a, i), align), lanes)
@@ -222,10 +201,11 @@ def _read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
     return masked_load(f, ops, place, mask) if mask else f.load(ops.T, place, ops.dtype.size)
 
 
-def prefetch(f: Function, pointer: str, size: int) -> None:
-    """Fetches the cache lines of `size` bytes."""
-    for byte in range(0, size, CACHE_LINE):
-        f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 3, i32 1)")
+def prefetch(f: Function, pointer: str, size: int, cache: int) -> None:
+    """Fetches the cache lines in which `size` bytes end; where they begin in a line's midst, it came with what stands
+    before them."""
+    for byte in range(CACHE_LINE - 1, size, CACHE_LINE):
+        f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 {cache}, i32 1)")
 
 
 def _write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
@@ -310,266 +290,5 @@ def _single(t: Tiles) -> str:
                 f.store(ops.T, ops.muladd(factor, part, f.load(ops.T, total)), total)
     for p, line in enumerate(sums):
         _hand_over(f, t, ops, line, f.at("%c", p * t.columns, t.scalar), None)
-    f.line("ret void")
-    return f.text()
-
-
-SWEEP_ARGUMENTS = (
-    "ptr noalias %a, i64 %row, i64 %step, i64 %tile, ptr noalias %b, i64 %ldb, i64 %spread,"
-    " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k, i1 %more"
-)
-
-
-def _sweep(t: Tiles) -> str:
-    """A block of c by tiles: panels of columns outside, so that a panel of b stays in the first cache.
-
-    Tiles of rows of a stand %tile apart.  Panels of b stand %spread times their width apart: 1 where b is not packed, 2
-    where there is only one.
-    """
-    f = Function(f"define internal void @{t.name('sweep')}({SWEEP_ARGUMENTS}) noinline")
-    panels = f.floor_to("%n", t.columns)
-    tiles = f.div("%m", t.rows)
-    low = f.mul(tiles, t.rows)
-
-    def b_at(j: Int) -> str:
-        panel = f.floor_to(j, t.columns)
-        return f.at("%b", f.add(f.mul(panel, "%spread"), f.sub(j, panel)), t.scalar)
-
-    def tile(name: str, a: str, b: str, i: Int, j: Int, rows: Int, columns: Int, ahead: str = "null",
-             pace: Int = 0) -> None:
-        c = f.at("%c", f.add(f.mul(i, "%ldc"), j), t.scalar)
-        call(
-            f, t.name(name), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("ptr", b), ("i64", "%ldb"), ("ptr", c),
-            ("i64", "%ldc"), ("i64", rows), ("i64", columns), ("i64", "%k"), ("i1", "%more"),
-            ("ptr", ahead), ("i64", pace),
-        )  # fmt: skip
-
-    follow = f.less(2, "%spread")
-    part = f.div(t.columns * t.dtype.size, f.maximum(tiles, 1))
-    pace = f.select(follow, part, f.mul("%ldb", t.dtype.size))
-    share = f.select(follow, f.mul(part, "%k"), 0)
-    in_next_chunk = f.at("%b", f.mul("%k", t.columns), t.scalar)
-
-    def main(name: str, j: Int, columns: Int) -> None:
-        """Main tiles below each other, from column j.
-
-        Where panels follow one another in memory each tile fetches a share of the next one, elsewhere rows of its own.
-        """
-        b, right = b_at(j), f.add(j, t.columns)
-        next_panel = f.let(f"select i1 {f.bit(f.less(right, panels))}, ptr {b_at(right)}, ptr {in_next_chunk}")
-        own = f.at(b, f.mul("%ldb", ROWS_AHEAD), t.scalar)
-        start = f.let(f"select i1 {f.bit(follow)}, ptr {next_panel}, ptr {own}")
-        with f.loop(0, tiles) as i:
-            a, ahead = f.at("%a", f.mul(i, "%tile"), t.scalar), f.at(start, f.mul(i, share), "i8")
-            tile(name, a, b, f.mul(i, t.rows), j, t.rows, columns, ahead, pace)
-
-    with f.loop(0, panels, t.columns) as j:
-        main("main", j, t.columns)
-
-    edge = panels
-    if t.rest_lanes > 1:
-        left = f.sub("%n", panels)
-        wide = f.less(t.columns - t.lanes, left)
-        with f.when(wide):
-            main("main_wide_edge", panels, left)
-        edge = f.select(wide, "%n", panels)
-    with f.loop(edge, "%n", t.rest_lanes) as j:
-        main("main_edge", j, f.minimum(f.sub("%n", j), t.rest_lanes))
-
-    below = f.at("%a", f.mul(tiles, "%tile"), t.scalar)
-    in_place = f.less("%spread", 2)
-    with f.loop(low, "%m", LOW_ROWS) as i:
-        rows = f.minimum(f.sub("%m", i), LOW_ROWS)
-        a = f.at(below, f.mul(f.sub(i, low), "%row"), t.scalar)
-
-        single = f.equal(rows, 1)
-        row = f.at("%c", f.mul(i, "%ldc"), t.scalar)
-        lines = f.both(in_place, single)
-        with f.when(lines):
-            call(
-                f, t.name("line"), ("ptr", a), ("i64", "%step"), ("ptr", "%b"), ("i64", "%ldb"),
-                ("ptr", row), ("i64", f.floor_to("%n", t.lanes)), ("i64", "%k"), ("i1", "%more"),
-            )  # fmt: skip
-        beside = f.select(f.both(f.negation(in_place), single), f.floor_to("%n", SINGLE_PANELS * t.columns), 0)
-        with f.loop(0, beside, SINGLE_PANELS * t.columns) as j:
-            call(
-                f, t.name("single"), ("ptr", a), ("i64", "%step"), ("ptr", b_at(j)), ("i64", "%ldb"),
-                ("i64", "%spread"), ("ptr", f.at(row, j, t.scalar)), ("i64", "%k"), ("i1", "%more"),
-            )  # fmt: skip
-        line = f.select(lines, f.floor_to("%n", t.lanes), beside)
-        with f.loop(line, panels, t.columns) as j:
-            tile("low", a, b_at(j), i, j, rows, t.columns)
-        with f.loop(f.maximum(line, panels), "%n", t.rest_lanes) as j:
-            tile("low_edge", a, b_at(j), i, j, rows, f.minimum(f.sub("%n", j), t.rest_lanes))
-    f.line("ret void")
-    return f.text()
-
-
-BLOCK_ARGUMENTS = (
-    "ptr noalias %a, i64 %row, i64 %step, ptr noalias %b, i64 %ldb, i64 %spread,"
-    " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k"
-)
-
-
-def _block(t: Tiles) -> str:
-    """A block of c for the whole of k, zeros where k = 0.
-
-    Where neighbours along k stand far apart, as in a transposed a, or where the rows of a tile do not fit the cache
-    side by side, a's part is copied first; that pays where many columns share it.
-    """
-    f = Function(f"define internal void @{t.name('block')}({BLOCK_ARGUMENTS}) noinline")
-    copy = f.array(t.scalar, BLOCK_ROWS[t.bits] * K_CHUNK + t.lanes)
-    copies = f.less(COPY_BYTES // t.dtype.size - 1, "%step")
-    if t.rows > CACHE_WAYS:
-        copies = f.either(copies, f.equal(f.rem("%row", CACHE_WAY_BYTES // t.dtype.size), 0))
-    copies = f.both(copies, f.both(f.less(COPY_COLUMNS * t.lanes - 1, "%n"), f.less(t.rows - 1, "%m")))
-
-    with f.loop(0, f.maximum("%k", 1), K_CHUNK) as k:
-        a = f.at("%a", f.mul(k, "%step"), t.scalar)
-        b = f.at("%b", f.mul(k, "%ldb"), t.scalar)
-        count = f.minimum(f.sub("%k", k), K_CHUNK)
-        with f.when(copies):
-            call(
-                f, t.name("copy_rows"), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("ptr", copy),
-                ("i64", "%m"), ("i64", count),
-            )  # fmt: skip
-
-        source = f.let(f"select i1 {f.bit(copies)}, ptr {copy}, ptr {a}")
-        row = f.select(copies, 1, "%row")
-        step = f.select(copies, t.rows, "%step")
-        tile = f.mul(f.select(copies, count, "%row"), t.rows)
-        call(
-            f, t.name("sweep"), ("ptr", source), ("i64", row), ("i64", step), ("i64", tile),
-            ("ptr", b), ("i64", "%ldb"), ("i64", "%spread"), ("ptr", "%c"), ("i64", "%ldc"),
-            ("i64", "%m"), ("i64", "%n"), ("i64", count), ("i1", f.bit(f.less(0, k))),
-        )  # fmt: skip
-    f.line("ret void")
-    return f.text()
-
-
-def _copy_rows(t: Tiles) -> str:
-    """Tiles of a one after the other, each with k outside: element (i, k) of a tile stands at k · rows + i.
-
-    What stands side by side in a, rows or k, is read in whole vectors.
-    """
-    f = Function(f"define internal void @{t.name('copy_rows')}"
-                 "(ptr noalias %a, i64 %row, i64 %step, ptr noalias %copy, i64 %m, i64 %k) noinline")
-    kind = vector_of(t.scalar, t.rows)
-    whole = f.floor_to("%m", t.rows)
-    along_rows, along_k = f.equal("%row", 1), f.equal("%step", 1)
-
-    with f.when(along_rows), f.loop(0, whole, t.rows) as i:
-        source = f.at("%a", i, t.scalar)
-        target = f.at("%copy", f.mul(i, "%k"), t.scalar)
-        with f.loop(0, "%k") as k:
-            column = f.load(kind, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
-            f.store(kind, column, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
-
-    squares = f.select(along_k, f.floor_to("%k", t.lanes), 0)
-    with f.loop(0, whole, t.rows) as i:
-        _copy_squares(f, t, f.at("%a", f.mul(i, "%row"), t.scalar), f.at("%copy", f.mul(i, "%k"), t.scalar), squares)
-
-    with f.loop(0, "%m") as i:
-        tile = f.floor_to(i, t.rows)
-        source = f.at("%a", f.mul(i, "%row"), t.scalar)
-        target = f.at("%copy", f.add(f.mul(tile, "%k"), f.sub(i, tile)), t.scalar)
-        in_tile = f.less(i, whole)
-        done = f.select(in_tile, f.select(along_rows, "%k", squares), 0)
-        with f.loop(done, "%k") as k:
-            value = f.load(t.scalar, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
-            f.store(t.scalar, value, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
-    f.line("ret void")
-    return f.text()
-
-
-def _copy_squares(f: Function, t: Tiles, source: str, target: str, stop: Int) -> None:
-    """The first `stop` columns of a tile whose rows are contiguous along k, squares of lanes × lanes at a time.
-
-    The last square of a tile reads its last row again for those that do not exist, and each column of it is written
-    over the beginning of what is written next.
-    """
-    ops = t.instructions(f, t.lanes)
-    starts = range(0, t.rows, t.lanes)
-    rows = [f.at(source, f.mul(i, "%row"), t.scalar) for i in range(t.rows)]
-
-    with f.loop(0, stop, t.lanes) as k:
-        squares = []
-        for start in starts:
-            picked = [rows[min(start + q, t.rows - 1)] for q in range(t.lanes)]
-            read = {row: f.load(ops.T, f.at(row, k, t.scalar), t.dtype.size) for row in dict.fromkeys(picked)}
-            squares.append(transposed_square(f, ops.T, [read[row] for row in picked]))
-        for q in range(t.lanes):
-            column = f.at(target, f.mul(f.add(k, q), t.rows), t.scalar)
-            for start, square in zip(starts, squares, strict=True):
-                f.store(ops.T, square[q], f.at(column, start, t.scalar), t.dtype.size)
-
-
-def _dot(t: Tiles, columns: int) -> str:
-    """%c[j] = Σ_k %a[k] · %b[j·%ldb + k] for `columns` values of j."""
-    f = Function(f"define internal void @{t.name(f'dot_{columns}')}"
-                 "(ptr noalias %a, ptr noalias %b, i64 %ldb, ptr noalias %c, i64 %k) noinline")
-    ops = t.instructions(f, t.lanes)
-    step = DOT_VECTORS * t.lanes
-    whole = f.floor_to("%k", step)
-    rows = [f.at("%b", f.mul("%ldb", j), t.scalar) for j in range(columns)]
-    sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(DOT_VECTORS)] for _ in range(columns)]
-
-    def add_products(k: str, mask: str | None, part: int) -> None:
-        def read(pointer: str) -> str:
-            return masked_load(f, ops, pointer, mask) if mask else f.load(ops.T, pointer, t.dtype.size)
-
-        a = read(f.at("%a", k, t.scalar))
-        for row, parts in zip(rows, sums, strict=True):
-            product = ops.muladd(a, read(f.at(row, k, t.scalar)), f.load(ops.T, parts[part]))
-            f.store(ops.T, product, parts[part])
-
-    with f.loop(0, whole, step) as k:
-        for part in range(DOT_VECTORS):
-            add_products(str(f.add(k, part * t.lanes)), None, part)
-    with f.loop(whole, "%k", t.lanes) as k:
-        add_products(k, first_lanes(f, t.lanes, f.minimum(f.sub("%k", k), t.lanes)), 0)
-
-    for j, parts in enumerate(sums):
-        values = [f.load(ops.T, part) for part in parts]
-        f.store(t.scalar, _total(f, t, values), f.at("%c", j, t.scalar), t.dtype.size)
-    f.line("ret void")
-    return f.text()
-
-
-def _total(f: Function, t: Tiles, values: Sequence[str]) -> str:
-    """The sum of all lanes of two vectors: first the vectors, then halves upon halves."""
-    ops = t.instructions(f, t.lanes)
-    total = ops.plus(*values)
-    lanes = t.lanes
-    while lanes > 1:
-        kind = vector_of(t.scalar, lanes)
-        lanes //= 2
-        halves = []
-        for start in (0, lanes):
-            picked = ", ".join(f"i32 {start + q}" for q in range(lanes))
-            halves.append(
-                f.let(f"shufflevector {kind} {total}, {kind} poison, <{lanes} x i32> <{picked}>")
-                if lanes > 1
-                else f.let(f"extractelement {kind} {total}, i32 {start}")
-            )
-        total = t.instructions(f, lanes).plus(*halves)
-    return total
-
-
-def _dots(t: Tiles) -> str:
-    """A block of c from rows of a and rows of the transposed b, both contiguous along k."""
-    f = Function(f"define internal void @{t.name('dots')}(ptr noalias %a, i64 %row, ptr noalias %b, i64 %ldb,"
-                 " ptr noalias %c, i64 %ldc, i64 %m, i64 %n, i64 %k) noinline")
-
-    def columns(start: Int, stop: Int, step: int) -> None:
-        with f.loop(start, stop, step) as j, f.loop(0, "%m") as i:
-            a = f.at("%a", f.mul(i, "%row"), t.scalar)
-            b = f.at("%b", f.mul(j, "%ldb"), t.scalar)
-            c = f.at("%c", f.add(f.mul(i, "%ldc"), j), t.scalar)
-            call(f, t.name(f"dot_{step}"), ("ptr", a), ("ptr", b), ("i64", "%ldb"), ("ptr", c), ("i64", "%k"))
-
-    whole = f.floor_to("%n", DOT_COLUMNS)
-    columns(0, whole, DOT_COLUMNS)
-    columns(whole, "%n", 1)
     f.line("ret void")
     return f.text()

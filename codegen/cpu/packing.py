@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import functools
 
-from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import (
-    BLOCK_ARGUMENTS,
-    K_CHUNK,
-    ROWS_AHEAD,
-    Tiles,
-    call,
-    first_lanes,
-    masked_load,
-    prefetch,
-)
+from tensorc.codegen.cpu.function import Function
+from tensorc.codegen.cpu.matmul_tiles import FIRST_CACHE, Tiles, first_lanes, masked_load, prefetch
 from tensorc.codegen.cpu.squares import transposed_square
+
+ROWS_AHEAD = 24
+"""How far ahead rows of b are fetched."""
 
 
 def pack_name(t: Tiles, transposed: bool) -> str:
@@ -38,44 +32,6 @@ def pack_function(t: Tiles, transposed: bool) -> str:
     return f.text()
 
 
-def thin_name(t: Tiles) -> str:
-    return t.name("thin_block")
-
-
-@functools.cache
-def thin_function(t: Tiles) -> str:
-    """Does what `block` does, for rows so few that one panel of b serves them all from the first cache.
-
-    Each panel is copied there when its turn comes, and b is read from memory once and written nowhere.
-    """
-    f = Function(f"define internal void @{thin_name(t)}({BLOCK_ARGUMENTS}) noinline")
-    panel = f.array(t.scalar, K_CHUNK * t.columns)
-    whole = f.floor_to("%n", t.columns)
-
-    with f.loop(0, f.maximum("%k", 1), K_CHUNK) as k:
-        a = f.at("%a", f.mul(k, "%step"), t.scalar)
-        b = f.at("%b", f.mul(k, "%ldb"), t.scalar)
-        count = f.minimum(f.sub("%k", k), K_CHUNK)
-
-        def sweep(j: Int, columns: Int, source: str, ldb: Int, spread: int) -> None:
-            call(
-                f, t.name("sweep"), ("ptr", a), ("i64", "%row"), ("i64", "%step"), ("i64", f.mul("%row", t.rows)),
-                ("ptr", source), ("i64", ldb), ("i64", spread), ("ptr", f.at("%c", j, t.scalar)), ("i64", "%ldc"),
-                ("i64", "%m"), ("i64", columns), ("i64", count), ("i1", f.bit(f.less(0, k))),
-            )  # fmt: skip
-
-        with f.loop(0, whole, t.columns) as j:
-            call(
-                f, pack_name(t, False), ("ptr", f.at(b, j, t.scalar)), ("i64", "%ldb"), ("ptr", panel),
-                ("i64", t.columns), ("i64", count),
-            )  # fmt: skip
-            sweep(j, t.columns, panel, t.columns, 2)
-        with f.when(f.less(whole, "%n")):
-            sweep(whole, f.sub("%n", whole), f.at(b, whole, t.scalar), "%ldb", 1)
-    f.line("ret void")
-    return f.text()
-
-
 def _copy(f: Function, t: Tiles) -> None:
     """b[k, j] stands at k · ldb + j: rows are copied as they are."""
     ops = t.instructions(f, t.lanes)
@@ -85,7 +41,7 @@ def _copy(f: Function, t: Tiles) -> None:
     with f.when(full), f.loop(0, "%k") as k:
         source = f.at("%b", f.mul(k, "%ldb"), t.scalar)
         target = f.at("%panel", f.mul(k, t.columns), t.scalar)
-        prefetch(f, f.at(source, f.mul("%ldb", ROWS_AHEAD), t.scalar), t.columns * t.dtype.size)
+        prefetch(f, f.at(source, f.mul("%ldb", ROWS_AHEAD), t.scalar), t.columns * t.dtype.size, FIRST_CACHE)
         for q in range(vectors):
             row = f.load(ops.T, f.at(source, q * t.lanes, t.scalar), t.dtype.size)
             f.store(ops.T, row, f.at(target, q * t.lanes, t.scalar), t.dtype.size)
