@@ -38,6 +38,9 @@ UNIT = 1 << 18
 ENOUGH_UNITS = 32
 """A product is cut further only where its blocks would not stay in the second cache."""
 
+ENOUGH_COPIES = 16
+"""As few units suffice for a transposed a, of which each copies its rows: beside one another they would copy alike."""
+
 BLOCK_BYTES = 2048
 """The most columns of a block, in bytes."""
 
@@ -404,6 +407,8 @@ class _Kernels:
         most = f.maximum(f.div(ENOUGH_UNITS, f.maximum(f.product(*v.batch), 1)), 1)
         want = f.minimum(f.div(f.product(v.m, v.n, v.k), UNIT), most)
         most_tiles = f.select(self.p.packs(f, v), BLOCK_ROWS[t.bits] // t.rows, IN_PLACE_ROWS // t.rows)
+        if self.p.transpose_a:
+            want = f.minimum(want, ENOUGH_COPIES)
         most_strips = max(BLOCK_BYTES // (t.columns * t.dtype.size), 1)
         blocks = f.let(
             f"call {{i64, i64}} @mm_grid(i64 {tiles}, i64 {t.rows}, i64 {most_tiles},"

@@ -13,7 +13,18 @@ from __future__ import annotations
 import functools
 
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import LOW_ROWS, SINGLE_PANELS, Tiles, call, tile_functions
+from tensorc.codegen.cpu.matmul_tiles import (
+    LOW_ROWS,
+    SECOND_CACHE,
+    SINGLE_PANELS,
+    Tiles,
+    call,
+    first_lanes,
+    prefetch,
+    read,
+    tile_functions,
+    write,
+)
 from tensorc.codegen.cpu.squares import transposed_square
 from tensorc.codegen.cpu.vectormath import vector_of
 
@@ -24,11 +35,14 @@ ROWS_AHEAD = 8
 """How far ahead the first tile of a panel fetches rows of b where they stand.  Of rows 4096 bytes apart the first cache
 holds no more."""
 
-COPY_COLUMNS, COPY_BYTES = 16, 1024
+COPY_COLUMNS, COPY_BYTES = 8, 1024
 """From how many vectors of columns, and bytes between neighbours along k, a block works on a copy of its part of a."""
 
 CACHE_WAYS, CACHE_WAY_BYTES = 8, 4096
 """Lines that lie a multiple of so many bytes apart share a set of the first cache, which holds so many of them."""
+
+COLUMNS_AHEAD = 8
+"""How far ahead a copy of a transposed part fetches: each of its columns may be on a page of its own."""
 
 BLOCK_ROWS = {512: 56, 256: 48, 128: 48}
 """The most rows of a block: whole tiles, few enough for a copy of its part of a on the stack."""
@@ -237,16 +251,14 @@ def _copy_rows(t: Tiles) -> str:
     """
     f = Function(f"define internal void @{t.name('copy_rows')}"
                  "(ptr noalias %a, i64 %row, i64 %step, ptr noalias %copy, i64 %m, i64 %k) noinline")
-    kind = vector_of(t.scalar, t.rows)
     whole = f.floor_to("%m", t.rows)
     along_rows, along_k = f.equal("%row", 1), f.equal("%step", 1)
 
-    with f.when(along_rows), f.loop(0, whole, t.rows) as i:
-        source = f.at("%a", i, t.scalar)
-        target = f.at("%copy", f.mul(i, "%k"), t.scalar)
-        with f.loop(0, "%k") as k:
-            column = f.load(kind, f.at(source, f.mul(k, "%step"), t.scalar), t.dtype.size)
-            f.store(kind, column, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
+    with f.when(along_rows), f.loop(0, "%k") as k, f.loop(0, whole, t.rows) as i:
+        source = f.at("%a", f.add(f.mul(k, "%step"), i), t.scalar)
+        target = f.at("%copy", f.add(f.mul(i, "%k"), f.mul(k, t.rows)), t.scalar)
+        _copy_column(f, t, source, target)
+        prefetch(f, f.at(source, f.mul("%step", COLUMNS_AHEAD), t.scalar), t.rows * t.dtype.size, SECOND_CACHE)
 
     squares = f.select(along_k, f.floor_to("%k", t.lanes), 0)
     with f.loop(0, whole, t.rows) as i:
@@ -263,6 +275,18 @@ def _copy_rows(t: Tiles) -> str:
             f.store(t.scalar, value, f.at(target, f.mul(k, t.rows), t.scalar), t.dtype.size)
     f.line("ret void")
     return f.text()
+
+
+def _copy_column(f: Function, t: Tiles, source: str, target: str) -> None:
+    """As many elements as a tile has rows: under a mask where that is as fast as without, else in parts."""
+    if t.bits < 512:
+        kind = vector_of(t.scalar, t.rows)
+        f.store(kind, f.load(kind, source, t.dtype.size), target, t.dtype.size)
+        return
+    ops = t.instructions(f, t.lanes)
+    for start in range(0, t.rows, t.lanes):
+        mask = first_lanes(f, t.lanes, t.rows - start) if t.rows - start < t.lanes else None
+        write(f, ops, read(f, ops, f.at(source, start, t.scalar), mask), f.at(target, start, t.scalar), mask)
 
 
 def _copy_squares(f: Function, t: Tiles, source: str, target: str, stop: Int) -> None:

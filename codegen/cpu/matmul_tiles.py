@@ -155,11 +155,11 @@ def _tile(t: Tiles, name: str, rows: int, vectors: int, lanes: int, edge: bool =
 
     with f.loop(0, "%k"):
         a, b = f.load("ptr", a_cell), f.load("ptr", b_cell)
-        line = [_read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
+        line = [read(f, ops, place, part) for place, part in _side_by_side(f, t, ops, b, vectors, mask)]
         if copying:
             copy = f.load("ptr", copy_cell)
             for (place, part), value in zip(_side_by_side(f, t, ops, copy, vectors, mask), line, strict=True):
-                _write(f, ops, value, place, part)
+                write(f, ops, value, place, part)
             f.store("ptr", f.at(copy, vectors * lanes, t.scalar), copy_cell)
         if main:
             later = f.load("ptr", later_cell)
@@ -186,9 +186,9 @@ def _hand_over(f: Function, t: Tiles, ops: Instructions, sums: Sequence[str], ro
     vectors = _side_by_side(f, t, ops, row, len(sums), mask)
     with f.when("%more"):
         for (place, part), total in zip(vectors, sums, strict=True):
-            f.store(ops.T, ops.plus(_read(f, ops, place, part), f.load(ops.T, total)), total)
+            f.store(ops.T, ops.plus(read(f, ops, place, part), f.load(ops.T, total)), total)
     for (place, part), total in zip(vectors, sums, strict=True):
-        _write(f, ops, f.load(ops.T, total), place, part)
+        write(f, ops, f.load(ops.T, total), place, part)
 
 
 def _side_by_side(f: Function, t: Tiles, ops: Instructions, start: str, count: int,
@@ -197,7 +197,7 @@ def _side_by_side(f: Function, t: Tiles, ops: Instructions, start: str, count: i
     return [(f.at(start, q * ops.n, t.scalar), mask if q == count - 1 else None) for q in range(count)]
 
 
-def _read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
+def read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
     return masked_load(f, ops, place, mask) if mask else f.load(ops.T, place, ops.dtype.size)
 
 
@@ -208,7 +208,7 @@ def prefetch(f: Function, pointer: str, size: int, cache: int) -> None:
         f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 {cache}, i32 1)")
 
 
-def _write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
+def write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
     size = ops.dtype.size
     if mask is None:
         f.store(ops.T, value, place, size)
