@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -108,21 +107,15 @@ class Bench:
 
 @contextmanager
 def setting(name: str, value: str) -> Iterator[None]:
-    """A variable of the environment within a block; programs are made anew there."""
-    from tensorc.runtime.program import forget_programs
-
+    """A variable of the environment within a block."""
     before = os.environ.get(name)
     os.environ[name] = value
-    forget_programs()
-    gc.collect()                # equal functions share a program for as long as any of them is there
     try:
         yield
     finally:
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
-        forget_programs()
-        gc.collect()
 
 
 # -- the parts

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from tensorc.codegen import loopir as ir
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import boolean, f16, f32, i64
+from tensorc.ir.types import boolean, i64
 from tensorc.ops.windows import span, stays_inside
 
 Loop = tuple[str, Size]
@@ -66,7 +66,7 @@ class _Loops:
 def _summed(conv: ir.Conv, loops: _Loops, grid: Sequence[Loop], outer: Sequence[Loop],
             inner: Sequence[Loop]) -> ir.Kernel:
     """The kernel that sums x · w, x · y or y · w over the loops that `outer` and `inner` name; tests stand between."""
-    dtype = f32 if conv.result.dtype is f16 else conv.result.dtype
+    dtype = conv.result.dtype.wide
     total, inside = loops.name("total"), loops.name("inside")
     tests = list(_reads_y(conv, loops) if conv.kind == "input_gradient" else _reads_x(conv, loops))
     places = _places(conv, loops)

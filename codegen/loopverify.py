@@ -12,7 +12,7 @@ from tensorc.codegen.scalars import SCALARS
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, boolean, f16, i32, i64
+from tensorc.ir.types import DType, boolean, i32, i64
 
 
 class InvalidKernel(InternalError):
@@ -205,8 +205,8 @@ class _Verifier:
     def acc(self, s: ir.Stmt, op: str, dtype: DType) -> None:
         if op not in ir.ACCUMULATORS:
             self.fail(f"no accumulator is called {op}", s)
-        if dtype is f16:
-            self.fail("float16 is stored, never computed with", s)
+        if dtype.is_half:
+            self.fail(f"{dtype.name} is stored, never computed with", s)
         if (op in ("and", "or")) > dtype.is_bool or dtype.is_bool > (op in ("and", "or", "max", "min")):
             self.fail(f"{op} does not accumulate {dtype}", s)
 

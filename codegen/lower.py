@@ -17,7 +17,7 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.kernels import Group, Place, reduced_axes
 from tensorc.ir.node import Node, symbols_of
-from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
+from tensorc.ir.types import DType, boolean, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, Position, Where
 from tensorc.ops.gather import inside
 
@@ -186,7 +186,7 @@ class _Lowering:
         if var is None:
             return self.store(self.stores[0], index, self.value(node.args[0], index))
         acc, step = self.fresh("acc"), self.fresh("v")
-        dtype = computing(node.dtype)
+        dtype = node.dtype.wide
         self.scopes[0].block.append(ir.Acc(acc, node.op.reduce.combine, dtype))
         self.open(var, node.shape[node.axis])
         value = self.value(node.args[0], index)
@@ -206,7 +206,7 @@ class _Lowering:
         axis, rank = node.axis, indices.type.rank
         loops = list(zip(self.loops_of_frame, self.group.frame, strict=True))
         at = tuple(0 if a is None else dims.symbol(loops[a][0]) for a in self.group.axes[0])
-        dtype = computing(node.dtype)
+        dtype = node.dtype.wide
         self.store(out, at, ir.Num(0, dtype))
         zeros = self.kernel(f"{self.group.name}_zeros", tuple(loops))
 
@@ -236,7 +236,7 @@ class _Lowering:
         axis, rank = node.axis, indices.type.rank
         loops = list(zip(self.loops_of_frame, self.group.frame, strict=True))
         at = tuple(0 if a is None else dims.symbol(loops[a][0]) for a in self.group.axes[0])
-        acc, dtype = self.fresh("acc"), computing(node.dtype)
+        acc, dtype = self.fresh("acc"), node.dtype.wide
         self.scopes[0].block.append(ir.Acc(acc, "add", dtype))
         opened = [self.open(self.fresh("r"), extent) for extent in indices.shape or (1,)]
         row = tuple(0 if size == 1 else dims.symbol(var)
@@ -366,11 +366,11 @@ class _Lowering:
         if node in self.loads:
             return self.load(node, index, tests, scope), scope
         if op.name == "constant":
-            return ir.Num(node.value.item(), computing(node.dtype)), self.scopes[0]
+            return ir.Num(node.value.item(), node.dtype.wide), self.scopes[0]
         if op.scalar is not None:
             args = tuple(self.value(a, index[len(index) - len(a.shape):], tests) for a in node.args)
             scope = self.deepest(args, scope if not args else self.scopes[0])
-            dtype = computing(node.dtype)
+            dtype = node.dtype.wide
             return (ir.Cast(args[0], dtype) if op.scalar == "cast" else ir.Call(op.scalar, args, dtype)), scope
         if op.index is not None:
             value = self.element(node, op.index(node, index), tests)
@@ -389,7 +389,7 @@ class _Lowering:
         where = self.all_hold(tests) if tests else None
         buffer = self.loads[node]
         expr: ir.Expr = ir.Load(buffer, index, node.dtype, where)
-        return ir.Cast(self.bind(expr, scope), f32) if node.dtype is f16 else expr
+        return ir.Cast(self.bind(expr, scope), node.dtype.wide) if node.dtype.is_half else expr
 
     def element(self, node: Node, element: Element, tests: Tests) -> ir.Expr:
         """What an operation that finds its elements by index says of one."""
@@ -398,9 +398,9 @@ class _Lowering:
                 at = tuple(self.data_index(node, i, tests) if isinstance(i, Element) else i for i in index)
                 return self.value(node.args[operand], at, tests)
             case Fill(value, dtype):
-                return ir.Num(value, computing(dtype or node.dtype))
+                return ir.Num(value, (dtype or node.dtype).wide)
             case Position(size, dtype):
-                return self.bind(self.position(size, computing(dtype or node.dtype)), self.scope_of([size]))
+                return self.bind(self.position(size, (dtype or node.dtype).wide), self.scope_of([size]))
             case Compute(fn, args, dtype):
                 values = tuple(self.element(node, a, tests) for a in args)
                 made = ir.Cast(values[0], dtype) if fn == "cast" else ir.Call(fn, values, dtype)
@@ -467,7 +467,7 @@ class _Lowering:
             single = tuple(0 if k in gone else next(kept) for k in range(len(operand.shape)))
             return self.single(operand, single, tests, combine)
         acc = self.fresh("acc")
-        dtype = computing(operand.dtype)
+        dtype = operand.dtype.wide
         scope.block.append(ir.Acc(acc, combine, dtype))
         at = self.scopes.index(scope) + 1
         waiting = self.scopes[at:]
@@ -533,11 +533,6 @@ class _Lowering:
     def close(self) -> None:
         scope = self.scopes.pop()
         self.scopes[-1].block.append(ir.For(scope.var, scope.extent, tuple(scope.block)))
-
-
-def computing(dtype: DType) -> DType:
-    """The dtype that arithmetic happens in: half precision is only stored."""
-    return f32 if dtype is f16 else dtype
 
 
 def _size_names(buffers: Iterable[ir.Buffer], grid: Iterable[tuple[str, Size]], body: ir.Body) -> tuple[str, ...]:

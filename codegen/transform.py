@@ -11,7 +11,7 @@ from tensorc.codegen.loopverify import InvalidKernel, verify, verify_matmul
 from tensorc.errors import InternalError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, f16, f32, i32, i64
+from tensorc.ir.types import DType, i32, i64
 
 SizeMap = Callable[[Size], Size]
 PlaceMap = Callable[[str, ir.Index], ir.Index]
@@ -368,7 +368,7 @@ def matmul_loops(mm: ir.Matmul) -> ir.Kernel:
     float16 operands are summed in float32.
     """
     *batch, i, j, p, name = mm.names
-    total = f32 if mm.a.dtype is f16 else mm.c.dtype
+    total = mm.c.dtype.wide
 
     def operand(buffer: ir.Buffer, row: str, column: str, transposed: bool) -> ir.Expr:
         outer = buffer.shape[:-2]

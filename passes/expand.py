@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tensorc.ir.types import DType, f16, f32, i32
+from tensorc.ir.types import DType, i32
 from tensorc.ops import cast, matmul
 from tensorc.passes.rewrite import No, Rewrite
 
@@ -40,7 +40,7 @@ class WidenMatmul(Rewrite):
 
 
 def _wide(dtype: DType) -> DType:
-    return f32 if dtype is f16 else i32
+    return dtype.wide if dtype.is_half else i32
 
 
 RULES = (Expand(), WidenMatmul())

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from tensorc.ir.node import Op, constant, symbols_of
+from tensorc.ops.interpret import meaning
 from tensorc.passes.rewrite import No, Rewrite
 
 LARGEST = 4096                       # elements of a result worth keeping as a constant
@@ -32,9 +31,7 @@ class Fold(Rewrite):
         return count <= max(LARGEST, *(a.type.count for a in node.args)) or No(f"{count} elements are too many to keep")
 
     def build(self, node):
-        with np.errstate(all="ignore"):
-            value = node.op.reference(*(a.value for a in node.args), **node.attrs)
-        return constant(value, node.dtype)
+        return constant(meaning(node, [a.value for a in node.args], node.attrs), node.dtype)
 
 
 class FoldNumbers(Fold):

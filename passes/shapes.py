@@ -340,8 +340,8 @@ class SumBroadcast(Rewrite):
         return sum(broadcast(x, shape=shape), axes=axes)
 
     def check(self, x, shape, axes):
-        if x.dtype.short == "f16":
-            return No("float16 may not hold how many there are")
+        if x.dtype.is_half:
+            return No(f"{x.dtype.name} may not hold how many there are")
         return bool(_repeated(x, shape, axes)) or No("x is not repeated along the axes of the sum")
 
     def build(self, node, x, shape, axes):

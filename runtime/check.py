@@ -12,6 +12,7 @@ from tensorc.passes.manager import Pipeline
 from tensorc.runtime.binding import Array, Binding, Frame
 from tensorc.runtime.checker import Checker
 from tensorc.runtime.debug import tell_program
+from tensorc.runtime.direct import declined
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.variable import Cell
 from tensorc.runtime.watched import Kept, Watched
@@ -36,6 +37,7 @@ class Checked(Binding):
         addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]
         program = Watched(closed.graph, pipeline, Watch(), dict(zip(IMPORTS, addresses, strict=True)))
         super().__init__(program, closed, inputs, kept, effects)
+        self.direct = declined
         tell_program(program, "compiled, to be checked,")
         self._checker = Checker(name, program.planned, program.assembly, program.watch.sites)
         updated = {variable for variable, _ in closed.graph.updates}

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,6 +62,11 @@ class Program:
     """
 
     device = "cpu"
+
+    @classmethod
+    def asked(cls) -> Hashable:
+        """What of the settings its code depends on: programs are shared where that is equal."""
+        return None
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
@@ -193,7 +198,7 @@ def canonical(graph: Graph) -> str:
     return dump(renamed, lines=False) + "".join(f"# {name} {digest}\n" for name, digest in users)
 
 
-_programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None, type[Program]], Program] = (
+_programs: weakref.WeakValueDictionary[tuple[str, str | Pipeline | None, type[Program], Hashable], Program] = (
     weakref.WeakValueDictionary())
 _recent: deque[Program] = deque(maxlen=64)
 _compiling = threading.Lock()
@@ -214,7 +219,7 @@ def program(graph: Graph, pipeline: Pipeline | None = None) -> Program:
 def program_of(kind: type[Kind], graph: Graph, pipeline: Pipeline | None) -> Kind:
     """The same for what programs of this kind run on."""
     text = canonical(graph)
-    key = text, identity.of_passes(pipeline) or pipeline, kind
+    key = text, identity.of_passes(pipeline) or pipeline, kind, kind.asked()
     with _compiling:
         found = _programs.get(key)
         if found is None:

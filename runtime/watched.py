@@ -89,7 +89,7 @@ class Apart:
 
     def _runs(self, binding: Binding) -> Callable[[], list[Array]]:
         def run() -> list[Array]:
-            outputs = binding.quickly(list(self._arrays))
+            outputs = binding.quickly(tuple(self._arrays))
             return binding.run(self._arrays, self._users) if outputs is None else outputs
 
         return run

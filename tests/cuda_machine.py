@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.bodies import memory_of_program
 from tensorc.codegen.cuda import lockstep
 from tensorc.codegen.cuda.assemble import CudaAssembly
@@ -52,7 +53,7 @@ class LockStep:
         self.called: dict[str, Called] = {}
         if libraries is not None:
             found, code = libraries(self), {name: _Kernel(self, name) for name in assembly.sources}
-            self.called = {name: Called(call, found, code) for name, call in assembly.calls.items()}
+            self.called = {name: Called(call, found, code, settings.tf32()) for name, call in assembly.calls.items()}
 
     def allocate(self, count: int) -> int:
         """The address of fresh memory, full of what nobody wrote."""

@@ -107,6 +107,7 @@ class FakeGpu:
         if not self._host_module:
             self._host_module = driver.number(cu.cuModuleLoadData, image, kind=ctypes.c_void_p)
         function = driver.number(cu.cuModuleGetFunction, self._host_module, HOST_CALL, kind=ctypes.c_void_p)
+        cu.cuFuncLoad(function)
         number = ctypes.c_uint64(len(self._host_calls))
         self._host_calls.append(work)
         cu.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, (ctypes.c_void_p * 1)(ctypes.addressof(number)), None)

@@ -46,7 +46,7 @@ class Bench:
 
     def libraries(self, machine: LockStep) -> Libraries:
         self.machine = machine
-        return Libraries(machine.allocate, nullcontext)
+        return Libraries(machine.allocate, nullcontext, nullcontext())
 
     def run(self, function: Any, *inputs: Any, exact: bool = True) -> CudaAssembly:
         """Compares one call.  Gives the program."""
@@ -404,6 +404,35 @@ def test_a_training_step_through_the_driver(gpu: FakeGpu, monkeypatch: pytest.Mo
     else:
         assert libraries[0].multiplied >= 3
         assert {told["kind"] for told in libraries[1].told} == {"forward", "weight_gradient"}
+
+
+def test_equal_functions_do_what_the_settings_said_when_each_was_compiled(gpu: FakeGpu,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program is shared by equal graphs, but not by settings that ask for another."""
+    library = stub_cublaslt.install(monkeypatch, OnGpu(gpu))
+    stub_cudnn.install(monkeypatch, OnGpu(gpu))
+    x, w = K.placeholder((None, 16)), fixed(16, 16)
+
+    def compiled(libraries: str, tf32: str) -> Any:
+        monkeypatch.setenv("TENSORC_CUDA_LIBRARIES", libraries)
+        monkeypatch.setenv("TENSORC_TF32", tf32)
+        function = K.function([x], [K.dot(x, w)], device="cuda")
+        function([whole(9, 16)])
+        return function
+
+    def computes(function: Any, rows: int) -> list[str]:
+        library.told.clear()
+        given = whole(rows, 16)
+        np.testing.assert_array_equal(function([given])[0], given @ K.get_value(w))
+        return [told["compute"].name for told in library.told]
+
+    ours, usual, tf32, again = (compiled(*asked) for asked in (("0", "0"), ("1", "0"), ("1", "1"), ("0", "0")))
+    assert ours.compiled.program is again.compiled.program
+    assert len({each.compiled.program for each in (ours, usual, tf32)}) == 3
+    for rows in (10, 11):                   # recorded now, whatever the settings are
+        assert computes(ours, rows) == []
+        assert computes(usual, rows) == ["COMPUTE_32F"]
+        assert computes(tf32, rows) == ["COMPUTE_32F_FAST_TF32"]
 
 
 def test_what_is_shown(golden: Callable[[str, str], None]) -> None:

@@ -21,6 +21,7 @@ from tensorc.codegen.cuda.emit import emit
 from tensorc.codegen.cuda.schedule import Points, Rows, Tile, schedule
 from tensorc.codegen.cuda.source import Source
 from tensorc.codegen.transform import bake
+from tensorc.errors import DeviceError
 from tensorc.ir.parse import parse
 from tensorc.ir.types import f64
 
@@ -193,3 +194,9 @@ def test_parameters_are_as_the_host_packs_them(wide: bool) -> None:
     declared = re.findall(r"\.param \.(\w+)", ptx(source).partition(")")[0])
     assert declared == ["u64"] * len(source.buffers) + ["u64" if wide else "u32"] * len(source.sizes)
     assert source.sizes
+
+
+def test_a_gpu_that_the_compiler_does_not_know_is_named() -> None:
+    text = made("argmax1")[1]
+    with pytest.raises(DeviceError, match=r"nvJitLink makes no code for compute capability 99\.0: "):
+        cubin(text, (99, 0))

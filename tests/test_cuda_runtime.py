@@ -20,7 +20,8 @@ from fake_gpu import FakeGpu, forget, gpu
 import tensorc
 from tensorc import backend as K
 from tensorc.errors import ArgumentError, DeviceError
-from tensorc.runtime.cuda import driver
+from tensorc.runtime.cuda import driver, machine
+from tensorc.runtime.cuda.device import device
 from tensorc.runtime.devices import gpus
 
 assert gpu
@@ -267,6 +268,10 @@ def test_arrays_of_other_libraries_are_read_where_they_are(gpu: FakeGpu) -> None
     assert told["stream"] > 2
     with pytest.raises(BufferError, match="stream 0"):
         there.__dlpack__(stream=0)
+    for asked in ({"copy": True}, {"dl_device": (1, 0)}):
+        with pytest.raises(BufferError, match="where it is"):
+            there.__dlpack__(**asked)
+    assert there.__dlpack__(max_version=(1, 1), dl_device=(2, 0), copy=False)
 
 
 def test_memory_that_others_may_still_read_is_not_given_away(gpu: FakeGpu) -> None:
@@ -282,6 +287,37 @@ def test_memory_that_others_may_still_read_is_not_given_away(gpu: FakeGpu) -> No
     gpu.fail(0)
     (third,) = function([np.zeros(8, np.float32)])
     assert (third.address, third.get()[0]) == (address, 1)
+
+
+def test_nobody_waits_for_the_whole_device_while_a_graph_is_recorded(gpu: FakeGpu,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA lets that fail, and the recording of the other thread with it."""
+    x = K.placeholder((None,))
+    lend = K.function([x], [x + 1], device="cuda", device_outputs=True)
+    function = K.function([x], [x * 2], device="cuda")
+    function([[1.0]])
+    (lent,) = lend([[1.0]])
+    lent.__dlpack__()
+    del lent
+
+    def reuse() -> None:
+        with device().current():
+            assert not device().memory.take(4, None).lent
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as patch:
+        waiting: list[Any] = []
+        download = machine.Machine.download
+
+        def meanwhile(self: Any, *arguments: int) -> None:
+            waiting.append(pool.submit(reuse))
+            with contextlib.suppress(TimeoutError):
+                waiting[0].result(0.2)
+            download(self, *arguments)
+
+        patch.setattr(machine.Machine, "download", meanwhile)
+        close(function([[3.0, 4.0]])[0], [6, 8])
+        waiting[0].result()
+        assert len(waiting) == 1
 
 
 def fails_everywhere(gpu: FakeGpu, call: Any, variables: Any) -> set[str]:
@@ -374,19 +410,20 @@ def test_a_gpu_without_room_says_how_much_was_asked_for(gpu: FakeGpu) -> None:
 
 
 def test_no_gpu_is_an_error_that_says_what_was_found(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    def complaint(count: int, version: int) -> str:
-        gpu.library.fake_devices(count, version)
+    def complaint(count: int, version: int, major: int = 9) -> str:
+        gpu.library.fake_devices(count, version, major)
         forget()
         try:
             with pytest.raises(DeviceError) as raised:
                 K.function([], [K.constant(1.0)], device="cuda")
         finally:
-            gpu.library.fake_devices(1, 13000)
+            gpu.library.fake_devices(1, 13000, 9)
             forget()
         return str(raised.value)
 
     assert "CUDA_ERROR_NO_DEVICE (100)" in complaint(0, 13000)
     assert "CUDA_VISIBLE_DEVICES" in complaint(0, 13000)
+    assert "a Fake GPU, compute capability 6.0, but kernels are compiled for 7.5 and later" in complaint(1, 13000, 6)
     assert "for CUDA 12.4, kernels are compiled for 13.0; install NVIDIA's driver, version 580" in complaint(1, 12040)
     monkeypatch.setattr(driver, "NAMES", ("libc.so.6",))
     forget()
@@ -502,3 +539,28 @@ def test_the_driver_is_called_as_nvidia_declares_it() -> None:
         assert [a is driver.P or a is ctypes.c_char_p for a in arguments] == [
             a is driver.P or a is ctypes.c_char_p for a in want], name
         assert f"__{name} = dlfcn.dlsym(handle, '{name}')" in loaded, name
+
+
+def test_numbers_are_those_of_nvidias_header() -> None:
+    """What the driver is told, and what it tells, by NVIDIA's own bindings."""
+    bindings = pytest.importorskip("cuda.bindings.driver")
+    result, attribute, mode = bindings.CUresult, bindings.CUdevice_attribute, bindings.CUstreamCaptureMode
+
+    def numbers(kind: Any, prefix: str, names: str) -> list[int]:
+        return [int(kind[f"{prefix}_{name}"]) for name in names.split()]
+
+    assert numbers(result, "CUDA_ERROR", "OUT_OF_MEMORY NO_DEVICE NOT_READY") == [
+        driver.OUT_OF_MEMORY, driver.NO_DEVICE, driver.NOT_READY]
+    assert numbers(result, "CUDA_ERROR", """ECC_UNCORRECTABLE NVLINK_UNCORRECTABLE CONTAINED ILLEGAL_ADDRESS
+        LAUNCH_TIMEOUT CONTEXT_IS_DESTROYED ASSERT HARDWARE_STACK_ERROR ILLEGAL_INSTRUCTION MISALIGNED_ADDRESS
+        INVALID_ADDRESS_SPACE INVALID_PC LAUNCH_FAILED UNKNOWN""") == list(driver.LOST)
+    assert set(driver.FIXES) == {*driver.LOST, *numbers(result, "CUDA_ERROR", """OUT_OF_MEMORY NOT_INITIALIZED
+        STUB_LIBRARY CALL_REQUIRES_NEWER_DRIVER NO_DEVICE INVALID_DEVICE INVALID_IMAGE NO_BINARY_FOR_GPU
+        UNSUPPORTED_PTX_VERSION SYSTEM_NOT_READY SYSTEM_DRIVER_MISMATCH COMPAT_NOT_SUPPORTED_ON_DEVICE""")}
+    assert numbers(attribute, "CU_DEVICE_ATTRIBUTE", "COMPUTE_CAPABILITY_MAJOR COMPUTE_CAPABILITY_MINOR") == list(
+        driver.CAPABILITY)
+    assert numbers(bindings.CUpointer_attribute, "CU_POINTER_ATTRIBUTE", "DEVICE_ORDINAL") == [driver.DEVICE_OF_POINTER]
+    assert numbers(mode, "CU_STREAM_CAPTURE_MODE", "THREAD_LOCAL RELAXED") == [driver.THREAD_LOCAL, driver.RELAXED]
+    assert int(bindings.CUstream_flags.CU_STREAM_NON_BLOCKING) == driver.NON_BLOCKING
+    assert int(bindings.CUevent_flags.CU_EVENT_DISABLE_TIMING) == driver.NO_TIMING
+    assert int(bindings.CU_MEMHOSTALLOC_PORTABLE) == driver.PORTABLE

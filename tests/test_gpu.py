@@ -5,7 +5,6 @@ The same cases are tried on a driver that has no GPU, a few of them, so that wha
 
 from __future__ import annotations
 
-import gc
 import os
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from tensorc import backend as K
 from tensorc.codegen.cuda.compile import INSTALL, missing
 from tensorc.errors import DeviceError
 from tensorc.ir.node import OPS
-from tensorc.runtime.program import forget_programs
 
 assert gpu
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +43,6 @@ def real(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     K.set_floatx(before)
     K.clear_session()
-    forget_programs()           # the next test may ask for other kernels of the same program
-    gc.collect()
 
 
 @pytest.fixture

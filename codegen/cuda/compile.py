@@ -86,13 +86,17 @@ def entry(text: str) -> str:
 
 
 def cubin(text: str, capability: tuple[int, int] = (9, 0)) -> Cubin:
-    """Machine code of PTX.  Raises DeviceError where nvJitLink is missing."""
+    """Machine code of PTX.  Raises DeviceError where nvJitLink is missing, or makes none for this capability."""
     _numba()
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}", ptxas_options=["-v"])
-    linker = Linker(ObjectCode.from_ptx(text.encode()), options=options)
-    code = linker.link("cubin").code
+    try:
+        linker = Linker(ObjectCode.from_ptx(text.encode()), options=options)
+        code = linker.link("cubin").code
+    except Exception as error:
+        major, minor = capability
+        raise DeviceError(f"nvJitLink makes no code for compute capability {major}.{minor}: {error}") from error
     log = linker.get_info_log()
 
     def told(pattern: str) -> int:

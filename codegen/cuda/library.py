@@ -125,7 +125,7 @@ def call_of(work: ir.Matmul | ir.Conv, parts: Parts) -> Call | None:
         parts: our kernels for all of it, and that of its epilogue where it has one.
     """
     first, second, result = work.buffers[:3]
-    half_to_single = isinstance(work, ir.Matmul) and first.dtype is f16 and result.dtype is f32
+    half_to_single = isinstance(work, ir.Matmul) and first.dtype.is_half and result.dtype is f32
     if first.dtype not in DTYPES or first.dtype is not second.dtype or not (
             result.dtype is first.dtype or half_to_single):
         return None
@@ -154,7 +154,7 @@ def bias_of(epilogue: ir.Kernel, result: ir.Buffer) -> str | None:
 
     def seen(e: ir.Expr) -> ir.Expr:
         """An expression without names, and without the casts that half precision goes through."""
-        while isinstance(e, ir.Var) and e.name in lets or isinstance(e, ir.Cast) and f16 in (e.dtype, e.arg.dtype):
+        while isinstance(e, ir.Var) and e.name in lets or isinstance(e, ir.Cast) and e.dtype.wide is e.arg.dtype.wide:
             e = lets[e.name] if isinstance(e, ir.Var) else e.arg
         return e
 

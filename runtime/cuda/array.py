@@ -93,19 +93,23 @@ class DeviceArray:
 
         return CUDA, self._on.gpu.ordinal
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule, without a copy.
+    def __dlpack__(self, *, stream: int | None = None, max_version: tuple[int, int] | None = None,
+                   dl_device: tuple[int, int] | None = None, copy: bool | None = None) -> Any:
+        """A capsule of the unversioned kind, which every consumer takes, without a copy.
 
         Args:
             stream: CUDA's handle of the stream that it is read on: that waits until it is computed.  None and 1 stand
                 for the default stream, 2 for that of the thread, -1 for no waiting.
 
-        Raises: BufferError for a stream of 0, which says neither, or that is not one of CUDA's.
+        Raises: BufferError for a stream of 0, which says neither, or that is not one of CUDA's; for a copy, or another
+            device.
         """
         from tensorc.runtime.cuda.exchange import exported
 
         if stream is not None and (stream == 0 or stream < -1):
             raise BufferError(f"stream {stream} is none of CUDA's: 1 is the default stream, 2 that of the thread")
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError("an array on the GPU is given as it is and where it is; get() makes a copy on the host")
         users = set(self.memory.users)
         self._lend()
         if stream != -1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from tensorc.runtime.cuda.lanes import Lanes
 from tensorc.runtime.cuda.libraries.calls import Libraries
 from tensorc.runtime.cuda.memory import Block, OnDevice, Pinned
 
+OLDEST_GPU = (7, 5)
+"""The least compute capability that the compiler makes code for."""
+
 
 class Device:
     """A GPU with its primary context, which other libraries in this process use as well.
@@ -23,6 +27,7 @@ class Device:
         gpu: which one.
         cu: the driver's functions.
         lanes, memory, pinned: what calls work in, memory of the device, and of the host that it can reach.
+        recording: held while a graph is recorded, and by what would make that fail in another thread.
         libraries: NVIDIA's, as far as they are installed.
     """
 
@@ -32,8 +37,10 @@ class Device:
         self._context: int = number(self.cu.cuDevicePrimaryCtxRetain, handle, kind=P)
         self._kept: list[Block] = []
         self._gone: deque[tuple[Callable[[Any], Any], Any]] = deque()
-        self.lanes, self.memory, self.pinned = Lanes(self.cu), OnDevice(self.cu), Pinned(self.cu)
-        self.libraries = Libraries(self._for_good, self.relaxed)
+        self.recording = threading.RLock()
+        self.lanes = Lanes(self.cu)
+        self.memory, self.pinned = OnDevice(self.cu, self.synchronise), Pinned(self.cu, self.synchronise)
+        self.libraries = Libraries(self._for_good, self.relaxed, self.recording)
 
     @contextmanager
     def current(self) -> Iterator[Driver]:
@@ -47,6 +54,11 @@ class Device:
             yield cu
         finally:
             cu.cuCtxPopCurrent_v2(ctypes.byref(P()))
+
+    def synchronise(self) -> None:
+        """Waits for all work of the context, whoever gave it.  CUDA forbids that while any thread records a graph."""
+        with self.recording:
+            self.cu.cuCtxSynchronize()
 
     @contextmanager
     def relaxed(self) -> Iterator[None]:
@@ -77,4 +89,8 @@ def device() -> Device:
     found = gpus()
     if not found:
         raise DeviceError(f"NVIDIA's driver finds no GPU; {FIXES[NO_DEVICE]}")
+    if found[0].capability < OLDEST_GPU:
+        major, minor = OLDEST_GPU
+        raise DeviceError(f"the first GPU is a {found[0]}, but kernels are compiled for {major}.{minor} and later; "
+                          f"let CUDA_VISIBLE_DEVICES name another first")
     return Device(found[0])

@@ -64,6 +64,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuModuleLoadData": (P, P),
     "cuModuleGetFunction": (P, P, ctypes.c_char_p),
     "cuModuleUnload": (P,),
+    "cuFuncLoad": (P,),
     "cuLaunchKernel": (P, U, U, U, U, U, U, U, P, P, P),
 }
 """For each function, its arguments: pointers and handles, addresses on the device, sizes, numbers."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tensorc.codegen.cuda.source import Source
 from tensorc.ir import dims
 from tensorc.runtime.cuda.device import Device
-from tensorc.runtime.cuda.driver import DriverError, P, number
+from tensorc.runtime.cuda.driver import P, number
 from tensorc.runtime.cuda.lanes import Lane, Unready
 
 REMEMBERED = 256
@@ -76,23 +76,22 @@ class Kernel:
             loaded = self._wide
         return loaded, dims.evaluate(self._source.blocks, known)
 
-
     def _widen(self) -> None:
         self._wide = _Loaded(self._wider(self._source), self._on)
 
 
 class _Loaded:
-    """Machine code in the GPU's memory.  Attributes: the driver's handle of its function."""
+    """Machine code in the GPU's memory.  Attributes: the driver's handle of its function.
+
+    The driver would load it when it is first launched, which may be while a graph is recorded; so it is told to now.
+    """
 
     def __init__(self, code: Code, on: Device) -> None:
         self._on = on
         self._module: int = number(on.cu.cuModuleLoadData, code.image, kind=P)
-        try:
-            self.function: int = number(on.cu.cuModuleGetFunction, self._module, code.entry.encode(), kind=P)
-        except DriverError:
-            on.cu.cuModuleUnload(self._module)
-            raise
+        self.function: int = number(on.cu.cuModuleGetFunction, self._module, code.entry.encode(), kind=P)
+        on.cu.cuFuncLoad(self.function)
 
     def __del__(self) -> None:
-        if hasattr(self, "function"):
+        if hasattr(self, "_module"):
             self._on.later(self._on.cu.cuModuleUnload, self._module)

@@ -134,6 +134,10 @@ class Recorded:
                 error.prepare()
 
     def _recorded(self, machine: Machine, known: Sequence[bytes]) -> _Piece:
+        with self._on.recording:
+            return self._captured(machine, known)
+
+    def _captured(self, machine: Machine, known: Sequence[bytes]) -> _Piece:
         recorder, lane = _Recorder(machine, known), machine.lane
         machine.cu.cuStreamBeginCapture_v2(lane.stream, THREAD_LOCAL)
         graph = ctypes.c_void_p()

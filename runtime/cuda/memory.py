@@ -11,7 +11,7 @@ import ctypes
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tensorc.runtime.cuda.driver import OUT_OF_MEMORY, PORTABLE, D, Driver, DriverError, P, number
 from tensorc.runtime.cuda.lanes import Lane
@@ -59,10 +59,14 @@ class Block:
 
 
 class Pool(ABC):
-    """Memory that waits to be used again, by its size.  The device is current where any is taken."""
+    """Memory that waits to be used again, by its size.  The device is current where any is taken.
 
-    def __init__(self, cu: Driver) -> None:
-        self.cu = cu
+    Args:
+        synchronise: waits for all work of the device.
+    """
+
+    def __init__(self, cu: Driver, synchronise: Callable[[], None]) -> None:
+        self.cu, self.synchronise = cu, synchronise
         self._lock = threading.Lock()
         self._free: dict[int, list[Waiting]] = {}
         self._returned: deque[Waiting] = deque()    # objects die at any time, while this lock is held too
@@ -79,7 +83,7 @@ class Pool(ABC):
         else:
             block = Block(self, *found)
             if block.lent:
-                self.cu.cuCtxSynchronize()
+                self.synchronise()
             elif lane is not None:
                 lane.wait_for(block.users)
             else:
@@ -93,7 +97,7 @@ class Pool(ABC):
 
     def release(self) -> None:
         """Gives what waits back to the driver."""
-        self.cu.cuCtxSynchronize()
+        self.synchronise()
         with self._lock:
             self._sort()
             for waiting in self._free.values():

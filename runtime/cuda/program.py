@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorc import settings
 from tensorc.codegen.bodies import memory_of_program
 from tensorc.codegen.cuda.library import Call
 from tensorc.codegen.cuda.source import Source
@@ -49,10 +50,16 @@ class CudaProgram(Program):
 
     device = "cuda"
 
+    @classmethod
+    def asked(cls) -> tuple[bool, bool]:
+        """Whether libraries may do any of it, and whether these may use TF32."""
+        return are_wanted(), settings.tf32()
+
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
         self.on: Device = device()
-        made = f"{made_for(self.on.gpu.capability)} {are_wanted()}"
+        self._libraries, tf32 = self.asked()
+        made = f"{made_for(self.on.gpu.capability)} {self._libraries}"
         key = identity.of_program(graph, text, pipeline, made)
         entry = store.fetch(key, self._compile)
         self.is_kept = key is not None and store.shared() is not None
@@ -66,7 +73,7 @@ class CudaProgram(Program):
         self.memory = memory_of_program(self.spec)
         with self._timed("load"), named(graph.name), self.on.current():
             kernels = {name: Kernel(each, self.on, self._wider) for name, each in code.items()}
-            called = {name: Called(call, self.on.libraries, kernels) for name, call in calls.items()}
+            called = {name: Called(call, self.on.libraries, kernels, tf32) for name, call in calls.items()}
             self.code: Mapping[str, Launchable] = {**kernels, **called}
             self._block, *self.addresses = uploaded(self.on, entry.arrays)
 
@@ -77,7 +84,7 @@ class CudaProgram(Program):
 
         planned = self.planned
         with self._timed("assemble"):
-            return assemble(planned, libraries=are_wanted())
+            return assemble(planned, libraries=self._libraries)
 
     def _compile(self) -> store.Entry:
         sources = self.assembly.sources

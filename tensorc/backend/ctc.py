@@ -20,7 +20,7 @@ from tensorc.errors import ArgumentError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node
-from tensorc.ir.types import f16, f32, i32, i64
+from tensorc.ir.types import i32, i64
 from tensorc.ops.infer import agree, show_shape
 from tensorc.ops.late import late_size
 
@@ -45,7 +45,7 @@ def ctc_batch_cost(y_true: Any, y_pred: Any, input_length: Any, label_length: An
     batch = p.shape[0]
     steps, count = _lengths(input_length, batch, "input_length"), _lengths(label_length, batch, "label_length")
     agree(batch, labels.shape[0], f"y_pred is of {batch} sequences, y_true of {labels.shape[0]}")
-    wide = cast_node(p, f32) if p.dtype is f16 else p
+    wide = cast_node(p, p.dtype.wide)
     loss = ops.ctc_loss(_log_probabilities(wide), labels, steps, count)
     return Tensor(cast_node(reshaped(loss, (batch, 1)), p.dtype))
 
@@ -78,7 +78,7 @@ def ctc_decode(y_pred: Any, input_length: Any, greedy: bool = True, beam_width: 
     p = as_float(y_pred)
     _check_probabilities(p)
     steps = _lengths(input_length, p.shape[0], "input_length")
-    wide = cast_node(p, f32) if p.dtype is f16 else p
+    wide = cast_node(p, p.dtype.wide)
     if greedy:
         found, scores = _best_path(wide, steps)
     else:

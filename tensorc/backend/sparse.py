@@ -16,7 +16,7 @@ from tensorc.backend.tensor import Tensor
 from tensorc.errors import ArgumentError
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node
-from tensorc.ir.types import DType, f16, f32
+from tensorc.ir.types import DType
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class SparseTensor(Tensor):
 def product(x: SparseTensor, y: Any) -> Node:
     """The product of a sparse matrix and a dense one, in the dtype they promote to; float16 is summed in float32."""
     _, b = promoted((x.dense, y))
-    wide = f32 if b.dtype is f16 else b.dtype
+    wide = b.dtype.wide
     found = x.matrix.map(lambda data: cast_node(data, wide)).times(cast_node(b, wide))
     return cast_node(found, b.dtype)
 

@@ -26,7 +26,7 @@ from tensorc.custom.definition import definition
 from tensorc.custom.gradient import Gradient, by_graph, by_slopes, checked, times
 from tensorc.errors import ArgumentError, TensorcError
 from tensorc.ir.node import OPS, Node, NoGradient, Op
-from tensorc.ir.types import DType, TensorType, boolean, f16, f32, f64, i64
+from tensorc.ir.types import DType, TensorType, boolean, f64, i64
 from tensorc.ops.define import defop
 from tensorc.ops.infer import broadcast_shapes
 from tensorc.ops.sample import Sample, sample
@@ -180,7 +180,7 @@ class _Elementwise:
             found = self.result(dtypes)
         except TensorcError:
             return None
-        return f32 if found is f16 else found
+        return found.wide
 
     # -- code
 
@@ -222,7 +222,7 @@ class _Elementwise:
         """What floats are computed in."""
         from tensorc.codegen.straight import computing
 
-        return computing(self.source(dtypes), tuple(f32 if d is f16 else d for d in dtypes))
+        return computing(self.source(dtypes), tuple(d.wide for d in dtypes))
 
     def derived(self, node: Node, g: Node) -> list[Node | None]:
         """g times the derivatives of the compiled function."""

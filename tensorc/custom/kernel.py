@@ -23,7 +23,7 @@ from tensorc.codegen.writing import Workshop, Written
 from tensorc.errors import ArgumentError
 from tensorc.ir import dims
 from tensorc.ir.dims import Dim, Size
-from tensorc.ir.types import DType, boolean, f16, f32, i32, i64
+from tensorc.ir.types import DType, boolean, i32, i64
 from tensorc.ir.types import dtype as dtype_of
 
 
@@ -105,10 +105,10 @@ class Memory:
     def __getitem__(self, index: Any) -> Value:
         loaded = ir.Load(self.buffer.name, self._place(index), self.dtype)
         value = self.k.bound(loaded)
-        return value.cast(f32) if self.dtype is f16 else value
+        return value.cast(self.dtype.wide)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        expr = self.k.term(value, f32 if self.dtype is f16 else self.dtype)
+        expr = self.k.term(value, self.dtype.wide)
         if expr.dtype is not self.dtype:
             expr = ir.Cast(expr, self.dtype)
         self.k.add(ir.Store(self.buffer.name, self._place(index), expr))
@@ -151,7 +151,7 @@ class Kernel:
 
     def __init__(self, shop: Workshop) -> None:
         self.shop = shop
-        self.dtype = f32 if shop.out.dtype is f16 else shop.out.dtype
+        self.dtype = shop.out.dtype.wide
         self.sides: tuple[tuple[str, Size], ...] | None = None
         self.blocks: list[list[ir.Stmt]] = [[]]
         self._count = itertools.count()

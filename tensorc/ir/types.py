@@ -14,23 +14,35 @@ from tensorc.ir.dims import Size
 
 @dataclass(frozen=True, eq=False)
 class DType:
-    """One element type; compare by identity.  `name` is NumPy's, `short` is the IR's."""
+    """One element type; compare by identity.
+
+    Attributes:
+        name: NumPy's name of it.
+        short: the IR's.
+        size: bytes of one element in memory.
+    """
 
     name: str
     short: str
+    size: int
 
     @property
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.name)
 
     @property
-    def size(self) -> int:
-        """Bytes of one element in memory."""
-        return self.numpy.itemsize
+    def is_float(self) -> bool:
+        return "float" in self.name
 
     @property
-    def is_float(self) -> bool:
-        return self.short[0] == "f"
+    def is_half(self) -> bool:
+        """Is it a float of 16 bits, which is only stored: what is computed is computed in `wide`?"""
+        return self.is_float and self.size == 2
+
+    @property
+    def wide(self) -> DType:
+        """The dtype that arithmetic on it happens in: float32 for floats of 16 bits, else its own."""
+        return f32 if self.is_half else self
 
     @property
     def is_integer(self) -> bool:
@@ -50,9 +62,9 @@ class DType:
         return dtype, (self.name,)
 
 
-f16, f32, f64 = DType("float16", "f16"), DType("float32", "f32"), DType("float64", "f64")
-i8, i16, i32, i64 = DType("int8", "i8"), DType("int16", "i16"), DType("int32", "i32"), DType("int64", "i64")
-u8, boolean = DType("uint8", "u8"), DType("bool", "bool")
+f16, f32, f64 = DType("float16", "f16", 2), DType("float32", "f32", 4), DType("float64", "f64", 8)
+i8, i16, i32, i64 = DType("int8", "i8", 1), DType("int16", "i16", 2), DType("int32", "i32", 4), DType("int64", "i64", 8)
+u8, boolean = DType("uint8", "u8", 1), DType("bool", "bool", 1)
 
 DTYPES = (f16, f32, f64, i8, i16, i32, i64, u8, boolean)
 _BY_NAME = {spelling: d for d in DTYPES for spelling in (d.name, d.short)}

@@ -7,7 +7,7 @@ of the three from the other two, and `shape` tells the spatial sizes of what it 
 what `shape` makes it.  The gradients of each are the two others.
 
 The channels of x and of y are in `groups` of neighbours; each group of y reads its own group of x.  With as many groups
-as x has channels, w is a depthwise kernel [*k, ci, m] seen as [*k, 1, ci·m].  float16 accumulates in float32.
+as x has channels, w is a depthwise kernel [*k, ci, m] seen as [*k, 1, ci·m].  Floats of 16 bits accumulate in float32.
 """
 
 from __future__ import annotations
@@ -87,11 +87,6 @@ def _weight_gradient_type(x: TensorType, g: TensorType, *, strides: Ints, dilati
 
 # The meaning: tap by tap, a product of the elements of x and y that it relates; c, o are channels of one group g.
 
-def _wide(*arrays: Array) -> list[Array]:
-    """float16 as float32, others as they are."""
-    return [a.astype(np.float32) if a.dtype == np.float16 else a for a in arrays]
-
-
 def _grouped(array: Array, groups: int) -> Array:
     """The last axis as [groups, channels of one]."""
     return array.reshape(*array.shape[:-1], groups, array.shape[-1] // groups)
@@ -113,33 +108,30 @@ def _taps(x: Array, y: Array, window: Ints, strides: Ints, dilations: Ints,
 
 
 def _conv(x: Array, w: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints, groups: int) -> Array:
-    dtype = x.dtype
-    x, w = (_grouped(a, groups) for a in _wide(x, w))
+    x, w = (_grouped(a, groups) for a in (x, w))
     y = np.zeros((x.shape[0], *shape, *w.shape[-2:]), x.dtype)
     for tap, in_x, in_y in _taps(x, y, w.shape[:-3], strides, dilations, low):
         y[in_y] += np.einsum("...gc,cgo->...go", x[in_x], w[tap])
-    return y.reshape(*y.shape[:-2], math.prod(y.shape[-2:])).astype(dtype)
+    return y.reshape(*y.shape[:-2], math.prod(y.shape[-2:]))
 
 
 def _input_gradient(g: Array, w: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints,
                     groups: int) -> Array:
-    dtype = g.dtype
-    g, w = (_grouped(a, groups) for a in _wide(g, w))
+    g, w = (_grouped(a, groups) for a in (g, w))
     x = np.zeros((g.shape[0], *shape, groups, w.shape[-3]), g.dtype)
     for tap, in_x, in_y in _taps(x, g, w.shape[:-3], strides, dilations, low):
         x[in_x] += np.einsum("...go,cgo->...gc", g[in_y], w[tap])
-    return x.reshape(*x.shape[:-2], math.prod(x.shape[-2:])).astype(dtype)
+    return x.reshape(*x.shape[:-2], math.prod(x.shape[-2:]))
 
 
 def _weight_gradient(x: Array, g: Array, *, strides: Ints, dilations: Ints, low: Ints, shape: Ints,
                      groups: int) -> Array:
-    dtype = x.dtype
-    x, g = (_grouped(a, groups) for a in _wide(x, g))
+    x, g = (_grouped(a, groups) for a in (x, g))
     w = np.zeros((*shape, x.shape[-1], *g.shape[-2:]), x.dtype)
     for tap, in_x, in_y in _taps(x, g, shape, strides, dilations, low):
         rows, columns = (a.reshape(math.prod(a.shape[:-2]), *a.shape[-2:]) for a in (x[in_x], g[in_y]))
         w[tap] = np.einsum("pgc,pgo->cgo", rows, columns)
-    return w.reshape(*w.shape[:-2], math.prod(w.shape[-2:])).astype(dtype)
+    return w.reshape(*w.shape[:-2], math.prod(w.shape[-2:]))
 
 
 # The operations.

@@ -99,7 +99,8 @@ def defop(
         infer: (operand types…, *, attributes…) → type.  Its signature names operands and attributes, unless
             `params` and `attrs` do; raises ShapeError or DTypeError without naming the operation.
         reference: the meaning: (operand arrays…, *, attributes…) → array of the inferred dtype and shape.
-            Sizes among the attributes are numbers by then.
+            Sizes among the attributes are numbers by then; floats of 16 bits are only stored, so they are float32
+            here, and a float32 result is rounded (`tensorc.ops.interpret.meaning`).
         gradient: (node, g) → one gradient an operand, None where there is none; a gradient may have the
             broadcast shape, it is summed back.
         index: (node, index of a result element) → the Element it is.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tensorc.errors import DTypeError
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, constant
-from tensorc.ir.types import TensorType, f16, f32, i32, i64
+from tensorc.ir.types import TensorType, i32, i64
 from tensorc.ops.define import At, Bound, Compute, Element, Fill, NoGradient, Position, Where, defop
 from tensorc.ops.elementwise import cast, ge, logical_or, lt, numbers, select
 from tensorc.ops.infer import agree, show_shape
@@ -61,10 +61,10 @@ def inside(index: Element, size: Size) -> Element:
 
 
 def _gather_gradient(node: Any, g: Any) -> list[Node | None]:
-    """g summed to the rows that it was read from; of float16 in float32, as every sum."""
-    wide = cast(g, dtype=f32) if g.dtype is f16 else g
+    """g summed to the rows that it was read from; of floats of 16 bits in float32, as every sum."""
+    wide = cast(g, dtype=g.dtype.wide) if g.dtype.is_half else g
     total = scatter_add(wide, node.indices, axis=node.axis, size=node.x.shape[node.axis])
-    return [cast(total, dtype=f16) if g.dtype is f16 else total, None]
+    return [cast(total, dtype=g.dtype) if g.dtype.is_half else total, None]
 
 
 gather = defop(

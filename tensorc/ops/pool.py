@@ -14,7 +14,7 @@ import numpy as np
 from tensorc.errors import ShapeError
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, Op, constant
-from tensorc.ir.types import TensorType, f16, f32, i32, i64
+from tensorc.ir.types import TensorType, i32, i64
 from tensorc.ops.define import defop
 from tensorc.ops.elementwise import cast, eq, floats, maximum, minimum, numbers, select, zero
 from tensorc.ops.reduce import argmax, cast_unless, max, sum
@@ -117,16 +117,15 @@ def _avg_pool_type(x: TensorType, *, window: Ints, strides: Ints, low: Sizes, sh
 
 
 def _avg_pool(x: Array, *, window: Ints, strides: Ints, low: Ints, shape: Ints) -> Array:
-    wide = x.astype(np.float32) if x.dtype == np.float16 else x
     geometry = {"window": window, "strides": strides, "dilations": (1,) * len(window), "low": low, "counts": shape}
     over = tuple(range(1 + len(shape), 1 + 2 * len(shape)))
-    inside = cut(np.ones((1, *x.shape[1:-1], 1), wide.dtype), fill=0, **geometry).sum(axis=over)
-    return np.asarray(cut(wide, fill=0, **geometry).sum(axis=over) / inside).astype(x.dtype)
+    inside = cut(np.ones((1, *x.shape[1:-1], 1), x.dtype), fill=0, **geometry).sum(axis=over)
+    return np.asarray(cut(x, fill=0, **geometry).sum(axis=over) / inside)
 
 
 def _covered(node: Any) -> Node:
     """How many elements of x each window covers: a number, or [1, *shape, 1] where some meet padding."""
-    wide = f32 if node.dtype is f16 else node.dtype
+    wide = node.dtype.wide
     total = constant(1, wide)
     axes = zip(node.x.shape[1:-1], node.window, node.strides, node.low, node.attrs["shape"], strict=True)
     for axis, geometry in enumerate(axes, 1):

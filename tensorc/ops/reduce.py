@@ -1,7 +1,7 @@
 # mypy: no-warn-return-any
 """Reductions over axes, scans along one, and what is made of them.
 
-float16 accumulates in float32; integers keep their dtype and wrap.
+Floats of 16 bits accumulate in float32; integers keep their dtype and wrap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node
 from tensorc.ir.node import constant as number
-from tensorc.ir.types import DType, TensorType, f16, f32, i32, i64
+from tensorc.ir.types import DType, TensorType, i32, i64
 from tensorc.ops.define import NoGradient, Reduce, defop
 from tensorc.ops.elementwise import abs as absolute
 from tensorc.ops.elementwise import cast, eq, floats, floordiv, logical_and, numbers, select, sign, square, zero
@@ -66,11 +66,6 @@ def count(x: Node, axes: tuple[int, ...], dtype: DType) -> Node:
     return number(n, dtype) if isinstance(n, int) else cast(size(value=n, dtype=i64), dtype=dtype)
 
 
-def _wide(x: Node) -> Node:
-    """float16 as float32, others as they are."""
-    return cast(x, dtype=f32) if x.dtype is f16 else x
-
-
 def _numbers_reduced(x: TensorType, *, axes: tuple[int, ...], keepdims: bool) -> TensorType:
     return reduced(numbers(x), axes=axes, keepdims=keepdims)
 
@@ -80,10 +75,9 @@ def _floats_reduced(x: TensorType, *, axes: tuple[int, ...], keepdims: bool) -> 
 
 
 def _accumulating(function: Callable[..., Any]) -> Callable[..., Array]:
-    """A NumPy sum or product with the accumulators of this module."""
+    """A NumPy sum or product in the dtype of its operand."""
     def reference(x: Array, *, axes: tuple[int, ...], keepdims: bool) -> Array:
-        wide = np.float32 if x.dtype == np.float16 else x.dtype
-        return np.asarray(function(x, axis=axes, keepdims=keepdims, dtype=wide)).astype(x.dtype)
+        return np.asarray(function(x, axis=axes, keepdims=keepdims, dtype=x.dtype))
     return reference
 
 
@@ -262,8 +256,7 @@ def _scan_type(x: TensorType, *, axis: int) -> TensorType:
 
 def _scanning(function: Callable[..., Any]) -> Callable[..., Array]:
     def reference(x: Array, *, axis: int) -> Array:
-        wide = np.float32 if x.dtype == np.float16 else x.dtype
-        return np.asarray(function(x, axis=axis, dtype=wide)).astype(x.dtype)
+        return np.asarray(function(x, axis=axis, dtype=x.dtype))
     return reference
 
 
@@ -318,8 +311,7 @@ cumprod = defop(
 def _mean(x: Array, *, axes: tuple[int, ...], keepdims: bool) -> Array:
     n = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
     if x.dtype.kind == "f":
-        total = np.sum(x, axis=axes, keepdims=keepdims, dtype=np.float32 if x.dtype == np.float16 else x.dtype)
-        return np.asarray(total / total.dtype.type(n)).astype(x.dtype)
+        return np.asarray(np.sum(x, axis=axes, keepdims=keepdims) / x.dtype.type(n))
     total = np.asarray(np.sum(x, axis=axes, keepdims=keepdims, dtype=np.int64))
     return np.asarray(np.sign(total) * (np.abs(total) // np.int64(n))).astype(x.dtype)
 
@@ -327,7 +319,7 @@ def _mean(x: Array, *, axes: tuple[int, ...], keepdims: bool) -> Array:
 def _mean_expansion(node: Any) -> Node:
     x, axes = node.x, node.axes
     if x.dtype.is_float:
-        wide = _wide(x)
+        wide = cast_unless(x, x.dtype.wide)
         total = sum(wide, axes=axes, keepdims=node.keepdims)
         return cast_unless(total / count(x, axes, wide.dtype), x.dtype)
     total = sum(cast_unless(x, i64), axes=axes, keepdims=node.keepdims)
@@ -351,13 +343,12 @@ mean = defop(
 
 
 def _variance(x: Array, *, axes: tuple[int, ...], keepdims: bool) -> Array:
-    wide = x.astype(np.float32) if x.dtype == np.float16 else x
-    away = wide - _mean(wide, axes=axes, keepdims=True)
-    return _mean(away * away, axes=axes, keepdims=keepdims).astype(x.dtype)
+    away = x - _mean(x, axes=axes, keepdims=True)
+    return _mean(away * away, axes=axes, keepdims=keepdims)
 
 
 def _variance_expansion(node: Any) -> Node:
-    x, axes = _wide(node.x), node.axes
+    x, axes = cast_unless(node.x, node.dtype.wide), node.axes
     away = x - mean(x, axes=axes, keepdims=True)
     return cast_unless(mean(square(away), axes=axes, keepdims=node.keepdims), node.dtype)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tensorc.errors import DTypeError, ShapeError
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, Op
-from tensorc.ir.types import DType, TensorType, boolean, f16, i32
+from tensorc.ir.types import DType, TensorType, i32
 from tensorc.ops.define import NoGradient, defop
 from tensorc.ops.infer import agree, same_dtype, show_shape
 from tensorc.ops.sample import sample
@@ -41,7 +41,7 @@ def _rows(data: TensorType, indices: TensorType, indptr: TensorType) -> Size:
 def _summed(*types: TensorType) -> DType:
     """The dtype of sums of products.  Raises DTypeError."""
     dtype = same_dtype(*types)
-    if dtype in (f16, boolean):
+    if dtype.is_half or dtype.is_bool:
         raise DTypeError(f"takes numbers of 32 or 64 bits, not {dtype.name}")
     return dtype
 

@@ -20,7 +20,7 @@ typedef int Result;
 typedef void (*Kernel)(const char *entry, const uint64_t *parameters, int count, unsigned blocks, unsigned threads);
 
 typedef struct { uint64_t address; size_t size; char *raw; } Memory;
-typedef struct { char entry[512]; int count; int sizes[PARAMETERS]; } Module;
+typedef struct { char entry[512]; int count, is_loaded; int sizes[PARAMETERS]; } Module;
 typedef struct { int ticket; } Event;
 typedef struct Op {
     enum { TO_DEVICE, TO_HOST, ON_DEVICE, LAUNCH, RECORD, WAIT } kind;
@@ -39,7 +39,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Memory memory[2][MANY];                  /* of the device, of the host */
 enum { STREAMS, EVENTS, GRAPHS, EXECS, MODULES, KINDS };
 static void *handles[KINDS][MANY];
-static int device_count = 1, version = 13000, calls, fail_at, fail_with;
+static int device_count = 1, version = 13000, major = 9, calls, fail_at, fail_with;
 static size_t total_memory = (size_t)1 << 30, used_memory;
 static char failed_in[64], fault[512];
 static char *tickets;                           /* whether what a ticket was given for is done */
@@ -47,6 +47,7 @@ static Stream **ticket_streams;
 static int ticket_count;
 static Kernel run_kernel;
 static int context;                             /* its address is the handle */
+static int captures;                            /* of all threads */
 static __thread int pushed, capturing, mode = 1;
 
 static void blame(const char *text, ...) {
@@ -246,14 +247,14 @@ Result cuDeviceGet(int *device, int ordinal) {
 Result cuDeviceGetName(char *name, int size, int device) { BEGIN(0); snprintf(name, size, "Fake GPU"); return end(OK); }
 Result cuDeviceGetAttribute(int *value, int which, int device) {
     BEGIN(0);
-    *value = which == 75 ? 9 : 0;
+    *value = which == 75 ? major : 0;
     return end(OK);
 }
 
 Result cuDevicePrimaryCtxRetain(void **found, int device) { BEGIN(0); *found = &context; return end(OK); }
 Result cuCtxSynchronize(void) {
     BEGIN(1);
-    NOT_WHILE_CAPTURING
+    if (captures) { blame("%s while a graph is recorded", __func__); return end(CAPTURE_UNSUPPORTED); }
     for (int i = 0; i < MANY; i++)
         if (handles[STREAMS][i]) wait_for(handles[STREAMS][i], -1);
     return end(OK);
@@ -417,6 +418,7 @@ Result cuStreamBeginCapture_v2(Stream *stream, int mode) {
     if (!is_kept(STREAMS, stream, __func__) || stream->captured) return end(INVALID_HANDLE);
     stream->captured = calloc(1, sizeof(Queue));
     capturing++;
+    captures++;
     return end(OK);
 }
 
@@ -431,6 +433,7 @@ Result cuStreamEndCapture(Stream *stream, Queue **graph) {
         *graph = keep(GRAPHS, stream->captured);
     stream->captured = NULL;
     capturing--;
+    captures--;
     return end(failed);
 }
 
@@ -487,12 +490,21 @@ Result cuModuleGetFunction(Module **function, Module *module, const char *name) 
     return end(strcmp(name, module->entry) ? NOT_FOUND : OK);
 }
 
+Result cuFuncLoad(Module *function) {
+    BEGIN(1);
+    NOT_WHILE_CAPTURING
+    if (!is_kept(MODULES, function, __func__)) return end(INVALID_HANDLE);
+    function->is_loaded = 1;
+    return end(OK);
+}
+
 Result cuModuleUnload(Module *module) { ENDS(discard(MODULES, module, __func__)); }
 
 Result cuLaunchKernel(Module *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned ty, unsigned tz,
                       unsigned shared, Stream *stream, void **parameters, void **extra) {
     BEGIN(1);
     if (!is_kept(MODULES, function, __func__) || !is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
+    if (stream->captured && !function->is_loaded) blame("%s is recorded of a kernel that is not loaded yet", __func__);
     if (!x || x > 0x7fffffff || y * z * ty * tz != 1 || !threads || threads > 1024) return end(INVALID_VALUE);
     Op op = {.kind = LAUNCH, .module = *function, .blocks = x, .threads = threads};
     for (int i = 0; i < function->count; i++) memcpy(&op.parameters[i], parameters[i], function->sizes[i]);
@@ -503,7 +515,12 @@ Result cuLaunchKernel(Module *function, unsigned x, unsigned y, unsigned z, unsi
 /* What tests ask */
 
 void fake_kernel(Kernel kernel) { run_kernel = kernel; }
-void fake_devices(int count, int driver_version) { device_count = count; version = driver_version; }
+void fake_devices(int count, int driver_version, int capability) {
+    device_count = count;
+    version = driver_version;
+    major = capability;
+}
+
 void fake_memory(size_t total) { total_memory = total; }
 void fake_fail(int call, int with) { calls = 0; failed_in[0] = 0; fail_at = call; fail_with = with; }
 const char *fake_failed(void) { return failed_in; }

@@ -52,10 +52,12 @@ class Called:
 
     Args:
         code: our kernels by name.
+        tf32: whether TF32 will do for float32.
     """
 
-    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable]) -> None:
+    def __init__(self, call: Call, by: Libraries, code: Mapping[str, Launchable], tf32: bool) -> None:
         self._call, self._by = replace(call, parts=Parts((), None)), by     # one plan whatever our kernels are called
+        self._tf32 = tf32
         self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
         self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
@@ -65,7 +67,7 @@ class Called:
         Raises: Unready where this has to be planned; DeviceError where the library fails.
         """
         alignments = tuple(map(alignment, addresses))
-        plan = self._by.plan(self._call, lane.stream, tuple(sizes), alignments, settings.tf32())
+        plan = self._by.plan(self._call, lane.stream, tuple(sizes), alignments, self._tf32)
         if plan is not None:
             self._by.run(plan, lane.stream, addresses)
         for part, kernel in self._alone if plan is None else self._finish:
@@ -82,10 +84,12 @@ class Libraries:
     Args:
         allocate: gives memory of the device that is never given back.
         relaxed: in a block of this, this thread may load and allocate while a stream of its own is recorded.
+        alone: in a block of this, no thread records: a library that is loaded, or plans, may wait for the device.
     """
 
-    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]]) -> None:
-        self._allocate, self._relaxed = allocate, relaxed
+    def __init__(self, allocate: Callable[[int], int], relaxed: Callable[[], AbstractContextManager[object]],
+                 alone: AbstractContextManager[object]) -> None:
+        self._allocate, self._relaxed, self._alone = allocate, relaxed, alone
         self._lock = threading.Lock()
         self._loaded: dict[str, Library | None] = {}
         self._plans: dict[Key, Plan | None] = {}
@@ -104,7 +108,7 @@ class Libraries:
         return self._plans[key]
 
     def _prepare(self, key: Key, stream: int) -> None:
-        with self._lock:
+        with self._alone, self._lock:               # in this order: whoever records takes the lock too
             if key not in self._plans:
                 call, sizes, alignments, tf32 = key
                 library, numbers = self._library(call.library), dict(zip(call.sizes, sizes, strict=True))
