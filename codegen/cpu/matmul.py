@@ -1,7 +1,7 @@
 """Matrix products: what is computed where, in how many units, and from which copy of b.
 
-    a · b      rows of b are read where they stand; a large b is packed into panels, for few rows of a by each unit as
-               it needs them, for many before all units
+    a · b      rows of b are read where they stand, once for all tiles below each other; for many rows of a, a large b
+               is packed into panels before all units
     a · bᵀ     packed, which transposes; of few rows as dot products along k
     aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same
     a · v      is vᵀ · aᵀ
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorc.codegen.cpu.function import Bit, Function, Int
-from tensorc.codegen.cpu.matmul_blocks import BLOCK_ROWS, product_functions
+from tensorc.codegen.cpu.matmul_blocks import BLOCK_ROWS, K_CHUNK, product_functions
 from tensorc.codegen.cpu.matmul_dots import dot_functions
 from tensorc.codegen.cpu.matmul_tiles import Tiles, call
 from tensorc.codegen.cpu.packing import pack_function, pack_name
@@ -297,11 +297,12 @@ class _Kernels:
         return f.text()
 
     def _following(self, f: Function, v: _Values, blocks: Int, *matrices: str) -> list[str]:
-        """Where a, b and c of the next product of a batch stand, if a block is the whole of one, else null."""
+        """Where a, b and c of the next product of a batch stand, if a block is the whole of one and takes all k at once,
+        else null."""
         if not v.batch:
             return ["null"] * len(matrices)
         sizes = [(self.p.a, f.mul(v.m, v.k)), (self.p.b, f.mul(v.k, v.n)), (2, f.mul(v.m, v.n))]
-        whole = f.equal(blocks, 1)
+        whole = f.both(f.equal(blocks, 1), f.less(v.k, K_CHUNK + 1))
         following = []
         for (operand, size), matrix in zip(sizes, matrices, strict=True):
             moves = operand == 2 or self.p.outer(operand) == self.p.mm.batch
