@@ -96,7 +96,7 @@ def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int
     limits = [-(-POOLED // each.dtype.numpy.itemsize) for each in results]
     table = (_Result * len(results))(*map(_Result, records, limits))
     drawn = (_Stream * len(streams))(*[_Stream(ctypes.addressof(each.state), i) for i, each in streams.items()])
-    locks = [*locks, *(each.lock for each in sorted(streams.values(), key=id))]
+    locks = [*locks, *(each.lock for each in sorted({*streams.values()}, key=id))]
     acquire, release = _Objects(lock.acquire for lock in locks), _Objects(lock.release for lock in locks)
 
     call = _Direct(

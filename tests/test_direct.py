@@ -209,6 +209,11 @@ class TestStreams:
         assert stream.key().tolist() == [5, -(2**63) + 1]
         assert not stream.lock.locked()
 
+    def test_two_keys_of_one_stream_follow_one_another(self) -> None:
+        stream = Stream(5)
+        assert more(streams={0: stream, 1: stream})((np.zeros(2, np.int64),)) is not None
+        assert stream.key().tolist() == [5, 2]
+
     def test_a_call_that_does_not_run_leaves_them(self) -> None:
         stream = Stream(5)
         with pytest.raises(KeyboardInterrupt):
