@@ -91,10 +91,11 @@ class Binding(Bound):
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
-        if self._signature is not None and not self._streams:
+        if self._signature is not None:
             results = [output.type for output in closed.graph.outputs]
+            streams = {i: each for i, each in enumerate(leaves, inputs) if isinstance(each, Stream)}
             self.direct = self._settled(direct(self._signature, results, self._first_output, Frame(self).externals,
-                                               self._locks, program.native))
+                                               self._locks, streams, program.native))
 
     def _settled(self, call: Direct) -> Direct:
         """The same call with its effects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tensorc.codegen.cpu.program import Loaded
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
 from tensorc.runtime.memory import POOLED
+from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 Array = np.ndarray[Any, Any]
@@ -39,6 +40,10 @@ class _Result(ctypes.Structure):
     _fields_ = [("array", fastcall.Record), ("limit", ctypes.c_int64)]
 
 
+class _Stream(ctypes.Structure):
+    _fields_ = [("state", ctypes.c_void_p), ("external", ctypes.c_int64)]
+
+
 class _Direct(ctypes.Structure):
     _fields_ = [
         ("signature", ctypes.c_void_p),
@@ -54,6 +59,8 @@ class _Direct(ctypes.Structure):
         ("acquire", ctypes.c_void_p),
         ("release", ctypes.c_void_p),
         ("elsewhere", ctypes.c_void_p),
+        ("streams_count", ctypes.c_int64),
+        ("streams", ctypes.c_void_p),
         ("run", ctypes.c_void_p),
         ("arena_bytes", ctypes.c_void_p),
     ]
@@ -64,7 +71,7 @@ def declined(values: tuple[Any, ...]) -> None:
 
 
 def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int, externals: ctypes.Array[Any],
-           locks: Sequence[Any], loaded: Loaded) -> Direct:
+           locks: Sequence[Any], streams: Mapping[int, Stream], loaded: Loaded) -> Direct:
     """A builtin that makes a whole call: from a tuple of arrays to the list of results.
 
     Args:
@@ -72,6 +79,7 @@ def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int
         first: the place of the first one there.
         externals: the table as a call finds it, with all but inputs and results entered.
         locks: those of the program's variables, in the order in which all take them.
+        streams: the random streams by their places in the table of externals.
         loaded: the program.
 
     Returns: what gives None, with nothing done, where arrays do not fit the signature, a result is so large that its
@@ -87,15 +95,17 @@ def direct(inputs: fastcall.Signature, results: Sequence[TensorType], first: int
     records, *rest = fastcall.described(results, words, range(first, first + len(results)))
     limits = [-(-POOLED // each.dtype.numpy.itemsize) for each in results]
     table = (_Result * len(results))(*map(_Result, records, limits))
+    drawn = (_Stream * len(streams))(*[_Stream(ctypes.addressof(each.state), i) for i, each in streams.items()])
+    locks = [*locks, *(each.lock for each in sorted({*streams.values()}, key=id))]
     acquire, release = _Objects(lock.acquire for lock in locks), _Objects(lock.release for lock in locks)
 
     call = _Direct(
         inputs.address, id(None), ctypes.addressof(externals), len(externals), len(inputs.symbols),
         len(results), ctypes.addressof(table), ranks, empty,
         len(locks), acquire.address, release.address, ctypes.addressof(Cell.any_elsewhere),
-        loaded.library.address("run"), loaded.library.address("arena_bytes"),
+        len(drawn), ctypes.addressof(drawn), loaded.library.address("run"), loaded.library.address("arena_bytes"),
     )
-    held = (ctypes.addressof(call), call, inputs, table, rest, externals, acquire, release, loaded)
+    held = (ctypes.addressof(call), call, inputs, table, rest, externals, acquire, release, drawn, streams, loaded)
     made: Direct = fastcall.builtin("tc_direct", held)
     return made
 

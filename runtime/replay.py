@@ -143,7 +143,4 @@ def _kept(param: Node, array: Array) -> Kept:
         return Cell(array, param.name)
     if param.role != "key":
         return array
-    seed, step = map(int, array)
-    stream = Stream(seed)
-    stream.step = step
-    return stream
+    return Stream(*map(int, array))

@@ -104,7 +104,7 @@ class Apart:
             if isinstance(copy, Cell):
                 copy.array[...] = before
             elif isinstance(copy, Stream):
-                copy.step = int(before[1])
+                copy.state[:] = before.tolist()
 
 
 def value_of(kept: Kept) -> Array:
@@ -118,8 +118,5 @@ def _copy(kept: Kept) -> Kept:
     if isinstance(kept, Cell):
         return Cell(kept.get(), kept.name)
     if isinstance(kept, Stream):
-        seed, step = map(int, kept.key())
-        copy = Stream(seed)
-        copy.step = step
-        return copy
+        return Stream(*map(int, kept.key()))
     return kept

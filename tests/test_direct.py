@@ -5,7 +5,7 @@ import gc
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from tensorc.ir import dims
 from tensorc.ir.types import TensorType, i64
 from tensorc.runtime import direct, fastcall, threads
 from tensorc.runtime.memory import POOLED
+from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
 pytestmark = pytest.mark.skipif(not fastcall.layout_is_known(), reason="objects are laid out in an unknown way")
@@ -90,14 +91,16 @@ define internal i64 @more_work(ptr %sizes) alwaysinline {
 """
 
 
-def more(locks: Sequence[Any] = (), result: TensorType | None = None, arena: int = 0) -> direct.Direct:
+def more(locks: Sequence[Any] = (), result: TensorType | None = None, arena: int = 0,
+         streams: Mapping[int, Stream] | None = None) -> direct.Direct:
     """A call that adds one to a row of int64, as a program of `more`."""
     n = dims.symbol("n")
     spec = ProgramSpec("more", ("n",), 2, ((Launch("more", (External(0), External(1)), (n,)),),), arena)
     loaded = load_program(MORE, spec, Target.host(), threads.symbols())
     signature = fastcall.signature([TensorType(i64, (n,))], [0], ["n"])
     assert signature is not None
-    return direct.direct(signature, [result or TensorType(i64, (n,))], 1, (ctypes.c_void_p * 2)(), locks, loaded)
+    results = [result or TensorType(i64, (n,))]
+    return direct.direct(signature, results, 1, (ctypes.c_void_p * 2)(), locks, streams or {}, loaded)
 
 
 class Lock:
@@ -172,14 +175,52 @@ def test_a_place_outside_is_told_of_direct_calls() -> None:
     assert K.get_value(total) == 2
 
 
-def test_random_numbers_and_formulas_have_none() -> None:
+def test_formulas_have_none() -> None:
     x = K.placeholder((None, 3))
-    for y in (K.dropout(x, 0.5), K.concatenate([x, x], axis=0)):
-        f = K.function([x], [y])
-        f([np.ones((2, 3), np.float32)])
-        usual = f.compiled._usual
-        assert usual is not None
-        assert usual.direct is direct.declined
+    f = K.function([x], [K.concatenate([x, x], axis=0)])
+    f([np.ones((2, 3), np.float32)])
+    usual = f.compiled._usual
+    assert usual is not None
+    assert usual.direct is direct.declined
+
+
+class TestStreams:
+    def test_they_move_on_with_each_call_that_runs(self) -> None:
+        x, other = K.placeholder((None,)), np.zeros(3, np.float64)
+        f = K.function([x], [K.random_uniform((3,), seed=7) + x, K.random_normal((2,), seed=8)])
+        zeros = np.zeros(3, np.float32)
+        steps = [f([zeros]) for _ in range(3)]
+
+        g = K.function([x], [K.random_uniform((3,), seed=7) + x, K.random_normal((2,), seed=8)])
+        g([zeros])
+        call = direct_of(g)
+        for step in steps[1:]:
+            assert call((other,)) is None
+            for a, b in zip(step, call((zeros,)) or [], strict=True):
+                np.testing.assert_array_equal(a, b)
+
+    def test_a_key_is_the_programs_until_the_next(self) -> None:
+        stream, told = Stream(5, 2**63 - 1), list[str]()
+        call = more([Lock("a", told)], streams={0: stream})
+        for step in (2**63 - 1, -(2**63)):
+            results = call((np.zeros(2, np.int64),))
+            assert results is not None
+            assert (results[0] - 1).tolist() == [5, step]
+        assert stream.key().tolist() == [5, -(2**63) + 1]
+        assert not stream.lock.locked()
+
+    def test_two_keys_of_one_stream_follow_one_another(self) -> None:
+        stream = Stream(5)
+        assert more(streams={0: stream, 1: stream})((np.zeros(2, np.int64),)) is not None
+        assert stream.key().tolist() == [5, 2]
+
+    def test_a_call_that_does_not_run_leaves_them(self) -> None:
+        stream = Stream(5)
+        with pytest.raises(KeyboardInterrupt):
+            more([Refusing("a", [])], streams={0: stream})((np.zeros(2, np.int64),))
+        assert more(streams={0: stream})((np.zeros(2),)) is None
+        assert stream.key().tolist() == [5, 0]
+        assert not stream.lock.locked()
 
 
 class Subclass(np.ndarray):
@@ -401,7 +442,7 @@ class TestObjects:
 def test_others_run_while_a_direct_call_does() -> None:
     signature = fastcall.signature([TensorType(i64, ()), TensorType(i64, ())], [0, 1], [])
     assert signature is not None
-    call = direct.direct(signature, [], 2, (ctypes.c_void_p * 2)(), (), waiting_program())
+    call = direct.direct(signature, [], 2, (ctypes.c_void_p * 2)(), (), {}, waiting_program())
     flag, answer = np.array(0), np.array(0)
 
     caller = threading.Thread(target=call, args=((flag, answer),))

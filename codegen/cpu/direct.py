@@ -1,20 +1,21 @@
 """A whole call in one builtin, in LLVM IR: `direct(inputs)` gives the results, or None where that takes a closer look.
 
-    inputs fit → results are small → results made → variables locked → program run without the GIL → unlocked
+    inputs fit → results are small → results made → locks taken → keys drawn → program run without the GIL → locks back
 
 Its tables and the program's scratch memory are on the stack, so any number of threads may be in it, and a call may be
 made while another of the same thread waits.  It owns no object but the list of results: inputs belong to the caller,
-whose tuple nobody changes.  Between locking and unlocking nothing of Python's runs.
+whose tuple nobody changes.  While it has the locks nothing of Python's runs.
 
-Whatever it declines it has not begun.  An error is that of the function which has failed; nothing is computed then.
+Whatever it declines it has not begun.  Making a result may fail, or waiting for a lock: the error is Python's, and
+nothing is computed then.
 
-The results are made by `PyArray_Empty` of NumPy's C API.  A lock is taken and given back by two callables without
-arguments.
+The results are made by `PyArray_Empty` of NumPy's C API.  The locks are those of variables and random streams; two
+callables without arguments take and give back each.
 """
 
 from __future__ import annotations
 
-SCRATCH = 1 << 14
+SCRATCH = 1 << 13
 """Bytes of scratch memory that a program may have on the stack."""
 
 DIRECT = """
@@ -24,9 +25,11 @@ DIRECT = """
   i64, ptr, i64,        ; count of results, results, sum of their ranks
   ptr,                  ; PyArray_Empty
   i64, ptr, ptr, ptr,   ; count of locks, what takes each, what gives it back, a byte: may variables be elsewhere?
+  i64, ptr,             ; count of streams, streams
   ptr, ptr              ; the program's run and arena_bytes
 }
 %Result = type { %Input, i64 }                  ; as for an input, how many elements are too many
+%Stream = type { ptr, i64 }                     ; seed and step of the next call, index among the externals
 
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """ + f"""
@@ -39,18 +42,21 @@ entry:
   %externals_count_place = getelementptr %Direct, ptr %call, i32 0, i32 3
   %symbols_place = getelementptr %Direct, ptr %call, i32 0, i32 4
   %ranks_place = getelementptr %Direct, ptr %call, i32 0, i32 7
-  %measure_place = getelementptr %Direct, ptr %call, i32 0, i32 14
+  %streams_place = getelementptr %Direct, ptr %call, i32 0, i32 13
+  %measure_place = getelementptr %Direct, ptr %call, i32 0, i32 16
   %signature = load ptr, ptr %call, align 8
   %none = load ptr, ptr %none_place, align 8
   %usual = load ptr, ptr %usual_place, align 8
   %externals_count = load i64, ptr %externals_count_place, align 8
   %symbols = load i64, ptr %symbols_place, align 8
   %ranks = load i64, ptr %ranks_place, align 8
+  %streams = load i64, ptr %streams_place, align 8
   %arena_bytes = load ptr, ptr %measure_place, align 8
 
   %externals = alloca ptr, i64 %externals_count, align 8
   %sizes = alloca i64, i64 %symbols, align 8
   %shapes = alloca i64, i64 %ranks, align 8
+  %keys = alloca [2 x i64], i64 %streams, align 8
   %externals_bytes = shl i64 %externals_count, 3
   call void @llvm.memcpy.p0.p0.i64(ptr %externals, ptr %usual, i64 %externals_bytes, i1 false)
   %fits = call i1 @bind_all(ptr %inputs, ptr %signature, ptr %externals, ptr %sizes)
@@ -69,7 +75,7 @@ begin:
   %made = icmp ne ptr %results, null
   br i1 %made, label %compute, label %raise
 compute:
-  %outcome = call i32 @run_locked(ptr %call, ptr %externals, ptr %sizes, ptr %arena)
+  %outcome = call i32 @run_locked(ptr %call, ptr %externals, ptr %sizes, ptr %arena, ptr %keys)
   %done = icmp eq i32 %outcome, 1
   br i1 %done, label %finish, label %drop
 finish:
@@ -194,14 +200,14 @@ end:
   ret ptr %list
 }
 
-; Runs the program with its variables locked.  Returns 1; 0, not having run it, where variables may be elsewhere; or -1
+; Runs the program with all that is locked.  Returns 1; 0, not having run it, where variables may be elsewhere; or -1
 ; with an exception.
-define internal i32 @run_locked(ptr %call, ptr %externals, ptr %sizes, ptr %arena) alwaysinline {
+define internal i32 @run_locked(ptr %call, ptr %externals, ptr %sizes, ptr %arena, ptr %keys) alwaysinline {
 entry:
   %locks_place = getelementptr %Direct, ptr %call, i32 0, i32 9
   %acquire_place = getelementptr %Direct, ptr %call, i32 0, i32 10
   %elsewhere_place = getelementptr %Direct, ptr %call, i32 0, i32 12
-  %program_place = getelementptr %Direct, ptr %call, i32 0, i32 13
+  %program_place = getelementptr %Direct, ptr %call, i32 0, i32 15
   %locks = load i64, ptr %locks_place, align 8
   %acquire = load ptr, ptr %acquire_place, align 8
   %elsewhere_word = load ptr, ptr %elsewhere_place, align 8
@@ -209,8 +215,8 @@ entry:
   %type = alloca ptr, align 8
   %value = alloca ptr, align 8
   %trace = alloca ptr, align 8
-  %variables = icmp ne i64 %locks, 0
-  br i1 %variables, label %lock, label %run
+  %shared = icmp ne i64 %locks, 0
+  br i1 %shared, label %lock, label %run
 
 lock:
   %i = phi i64 [ 0, %entry ], [ %following, %locked ]
@@ -230,6 +236,7 @@ look:
   %here = icmp eq i8 %elsewhere, 0
   br i1 %here, label %run, label %finish
 run:
+  call void @draw_keys(ptr %call, ptr %keys, ptr %externals)
   %state = call ptr @PyEval_SaveThread()
   call void %program(ptr %externals, ptr %sizes, ptr %arena)
   call void @PyEval_RestoreThread(ptr %state)
@@ -248,6 +255,40 @@ refused:
   %held_trace = load ptr, ptr %trace, align 8
   call void @PyErr_Restore(ptr %held_type, ptr %held_value, ptr %held_trace)
   ret i32 -1
+}
+
+; The keys of all streams, which move on; their addresses go to the table.
+define internal void @draw_keys(ptr %call, ptr %keys, ptr %externals) alwaysinline {
+entry:
+  %count_place = getelementptr %Direct, ptr %call, i32 0, i32 13
+  %records_place = getelementptr %Direct, ptr %call, i32 0, i32 14
+  %count = load i64, ptr %count_place, align 8
+  %records = load ptr, ptr %records_place, align 8
+  br label %next
+
+next:
+  %i = phi i64 [ 0, %entry ], [ %following, %each ]
+  %left = icmp slt i64 %i, %count
+  br i1 %left, label %each, label %end
+each:
+  %record = getelementptr %Stream, ptr %records, i64 %i
+  %index_place = getelementptr %Stream, ptr %record, i32 0, i32 1
+  %state = load ptr, ptr %record, align 8
+  %index = load i64, ptr %index_place, align 8
+  %key = getelementptr [2 x i64], ptr %keys, i64 %i
+  %external_place = getelementptr ptr, ptr %externals, i64 %index
+  store ptr %key, ptr %external_place, align 8
+  %drawn = load [2 x i64], ptr %state, align 8
+  store [2 x i64] %drawn, ptr %key, align 8
+  %step_place = getelementptr i64, ptr %state, i64 1
+  %step = extractvalue [2 x i64] %drawn, 1
+  %moved = add i64 %step, 1
+  store i64 %moved, ptr %step_place, align 8
+  %following = add i64 %i, 1
+  br label %next
+
+end:
+  ret void
 }
 
 ; Gives back the first `count` locks; whether that went well.
