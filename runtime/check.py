@@ -6,6 +6,8 @@ import ctypes
 import threading
 from collections.abc import Sequence
 
+import numpy as np
+
 from tensorc.codegen.cpu.watch import IMPORTS, Watch
 from tensorc.ir.closing import Closed
 from tensorc.passes.manager import Pipeline
@@ -14,6 +16,7 @@ from tensorc.runtime.checker import Checker
 from tensorc.runtime.debug import tell_program
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.variable import Cell
+from tensorc.runtime.walk import Moment
 from tensorc.runtime.watched import Kept, Watched
 
 CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -37,7 +40,8 @@ class Checked(Binding):
         program = Watched(closed.graph, pipeline, Watch(), dict(zip(IMPORTS, addresses, strict=True)))
         super().__init__(program, closed, inputs, kept, effects)
         tell_program(program, "compiled, to be checked,")
-        self._checker = Checker(name, program.planned, program.assembly, program.watch.sites)
+        assembly, self._sites = program.assembly, program.watch.sites
+        self._checker = Checker(name, program.planned, assembly.lowered, assembly.spec, self._sites, _read)
         updated = {variable for variable, _ in closed.graph.updates}
         self._updated = [each for param, each in zip(closed.graph.params[inputs:], kept, strict=True)
                          if param in updated and isinstance(each, Cell)]
@@ -58,8 +62,20 @@ class Checked(Binding):
             for cell, value in zip(self._updated, before, strict=True):
                 cell.array[...] = value
 
-    def _before(self, site: int, externals: int, sizes: int, arena: int) -> None:
-        self._checker.before(site, externals, sizes, arena)
+    def _before(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> None:
+        self._checker.before(site, self._moment(site, externals, sizes, arena))
 
-    def _after(self, site: int, externals: int, sizes: int, arena: int) -> None:
-        self._checker.after(site, externals, sizes, arena)
+    def _after(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> None:
+        self._checker.after(site, self._moment(site, externals, sizes, arena))
+
+    def _moment(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> Moment:
+        """What the tables say that native code runs on."""
+        program = self._sites[site].program
+        buffers = (ctypes.c_uint64 * program.externals).from_address(externals)[:] if externals else []
+        numbers = (ctypes.c_int64 * len(program.sizes)).from_address(sizes)[:] if sizes else []
+        return Moment(buffers, dict(zip(program.sizes, numbers, strict=True)), arena or 0)
+
+
+def _read(address: int, count: int) -> Array:
+    """A copy of bytes of the host."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)).copy()
