@@ -26,6 +26,9 @@ from tensorc.runtime.walk import Moment
 
 Array = np.ndarray[Any, Any]
 
+Read = Callable[[int, int], Array]
+"""Gives a copy of so many bytes at an address."""
+
 FAULT = "  this is a fault of the compiler"
 
 
@@ -62,10 +65,10 @@ class Memory:
 
     Args:
         moment: where the program is, and where its buffers are.
-        read: gives a copy of so many bytes at an address.
+        read: what gives what is there.
     """
 
-    def __init__(self, graph: Graph, moment: Moment, read: Callable[[int, int], Array]) -> None:
+    def __init__(self, graph: Graph, moment: Moment, read: Read) -> None:
         assert graph.plan is not None
         first = len(graph.params)
         self._first = {"param": 0, "constant": first, "output": first + len(graph.plan.constants)}
@@ -95,13 +98,12 @@ class Checker:
         graph: the planned graph.
         lowered: for each of its groups, the kernels.
         spec: the program.
-        read: gives a copy of so many bytes at an address.
     """
 
     def __init__(self, name: str, graph: Graph, lowered: Iterable[tuple[Group, Iterable[Lowered]]], spec: ProgramSpec,
-                 sites: Sequence[Site], read: Callable[[int, int], Array]) -> None:
+                 sites: Sequence[Site]) -> None:
         self.error: BaseException | None = None
-        self._name, self._read = name, read
+        self._name = name
         shown = shown_graphs(graph)
         self._work = {n: _Work(n, group, inside, shown[id(inside)]) for n, group, inside in named_groups(graph)}
         self._graphs = _graphs(spec, graph, self._work)
@@ -133,22 +135,22 @@ class Checker:
         self._expected.clear()
         self._running.clear()
 
-    def before(self, number: int, moment: Moment) -> None:
+    def before(self, number: int, moment: Moment, read: Read) -> None:
         """The step of a site is about to run."""
-        self._quietly(self._before, number, moment)
+        self._quietly(self._before, number, moment, read)
 
-    def after(self, number: int, moment: Moment) -> None:
+    def after(self, number: int, moment: Moment, read: Read) -> None:
         """The step of a site has run."""
-        self._quietly(self._after, number, moment)
+        self._quietly(self._after, number, moment, read)
 
     def _quietly(self, look: Callable[[Site, int, Memory, Mapping[str, int]], None], number: int,
-                 moment: Moment) -> None:
+                 moment: Moment, read: Read) -> None:
         """Looks, unless something was found already.  Native code knows no exceptions, so they are kept."""
         if self.error is not None:
             return
         try:
             site = self._sites[number]
-            look(site, number, Memory(self._graphs[id(site.program)], moment, self._read), moment.sizes)
+            look(site, number, Memory(self._graphs[id(site.program)], moment, read), moment.sizes)
         except BaseException as error:
             self.error = error
 

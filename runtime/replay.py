@@ -18,11 +18,12 @@ from tensorc.ir.node import Node
 from tensorc.ops.interpret import bind
 from tensorc.passes.choice import chosen
 from tensorc.runtime import verdict
+from tensorc.runtime.bound import Kept
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.program import program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
-from tensorc.runtime.watched import Apart, Kept
+from tensorc.runtime.watched import Apart
 
 Array = np.ndarray[Any, Any]
 

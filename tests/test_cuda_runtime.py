@@ -473,16 +473,6 @@ def test_the_environment_and_blocks_choose_the_gpu(gpu: FakeGpu, monkeypatch: py
     assert gpu.launched
 
 
-def test_what_is_not_there_on_a_gpu_says_so(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    x = K.placeholder((None,))
-    function = K.function([x], [x + 1], device="cuda")
-    with pytest.raises(DeviceError, match="device='cpu'"):
-        function.profile([[1.0]])
-    monkeypatch.setenv("TENSORC_CHECK", "1")
-    with pytest.raises(DeviceError, match="TENSORC_CHECK checks the kernels of programs on the CPU only"):
-        K.function([x], [x + 1], device="cuda")([[1.0]])
-
-
 def test_what_is_compiled_is_told(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("TENSORC_DEBUG", "3")
     x = K.placeholder((None,))

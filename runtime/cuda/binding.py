@@ -6,10 +6,11 @@ host, the program's own arena, and what goes to the host, at addresses that stay
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import maker
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
-from tensorc.runtime.walk import walk
+from tensorc.runtime.walk import Watcher, walk
 
 Array = np.ndarray[Any, Any]
 Given = Array | DeviceArray
@@ -70,6 +71,12 @@ class CudaBinding(Bound):
         self._none_there = (False,) * inputs
         self._frames: deque[Frame] = deque()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
+
+    def bring(self) -> None:
+        """Brings the values of variables to the device where they are not there, so that the next call need not."""
+        with named(self.name), self._on.current(), self._on.lanes.lent() as lane, self._guard or nullcontext():
+            for cell in self._cells:
+                home(cell, self._on, lane).for_use(cell, lane, False)
 
     def quickly(self, values: list[Any]) -> list[Any] | None:
         """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others.
@@ -122,7 +129,7 @@ class CudaBinding(Bound):
         here = [array for array in arrays if isinstance(array, DeviceArray)]
         outputs = self._outputs(layout, lane)
 
-        with self._guard or contextlib.nullcontext():
+        with self._guard or nullcontext():
             homes = [home(cell, self._on, lane) for cell in self._cells]
             for cell, each in zip(self._cells, homes, strict=True):
                 each.for_use(cell, lane, cell in self._written)
@@ -157,11 +164,18 @@ class CudaBinding(Bound):
         else:
             run = self._follow(frame, layout, arrays, outputs)
 
-        if self._written and (self._is_undone or not layout.is_recorded):
-            with self._undone(lane):
-                run(machine)
-        else:
+        if not self._written or layout.is_recorded and not self._is_undone:
             run(machine)
+            return
+        undo = self._undo(lane)
+        try:
+            run(machine)
+        except BaseException:
+            undo()
+            raise
+
+    def watcher(self, machine: Machine) -> Watcher | None:
+        """What watches the program on a machine; None where nothing does."""
 
     def _follow(self, frame: Frame, layout: Layout, arrays: Sequence[Given],
                 outputs: Sequence[DeviceArray | None]) -> Callable[[Machine], None]:
@@ -190,27 +204,25 @@ class CudaBinding(Bound):
 
         def follow(machine: Machine) -> None:
             machine.upload(base + staged.start, staging + staged.start, staged.size)
-            walk(spec, machine, externals, layout.sizes, base + layout.arena)
+            walk(spec, machine, externals, layout.sizes, base + layout.arena, self.watcher(machine))
             machine.download(landing, base + landed.start, landed.size)
 
         return follow
 
-    @contextlib.contextmanager
-    def _undone(self, lane: Lane) -> Iterator[None]:
-        """Where the block fails, what it has done to variables is undone."""
+    def _undo(self, lane: Lane) -> Callable[[], None]:
+        """What undoes all that the lane will have done to variables from now on."""
         homes = [(each, cell.array.nbytes) for cell in self._written if isinstance(each := cell.elsewhere, Home)]
         region = Region.of(0, [size for _, size in homes])
         before = self._on.memory.take(region.size, lane)
-        copies = [(each.address, before.address + (place or 0), size)
-                  for (each, size), place in zip(homes, region.places, strict=True) if size]
-        for there, kept, size in copies:
-            self._on.cu.cuMemcpyDtoDAsync_v2(kept, there, size, lane.stream)
-        try:
-            yield
-        except BaseException:
-            for there, kept, size in copies:
-                self._on.cu.cuMemcpyDtoDAsync_v2(there, kept, size, lane.stream)
-            raise
+
+        def copy(back: bool) -> None:
+            for (each, size), place in zip(homes, region.places, strict=True):
+                if size:
+                    ends = each.address, before.address + (place or 0)
+                    self._on.cu.cuMemcpyDtoDAsync_v2(ends[not back], ends[back], size, lane.stream)
+
+        copy(False)
+        return partial(copy, True)
 
     def _outputs(self, layout: Layout, lane: Lane) -> list[DeviceArray | None]:
         """Fresh arrays for the outputs that stay on the device; None for those that do not."""
