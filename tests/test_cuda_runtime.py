@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -374,8 +375,9 @@ def test_whatever_fails_in_a_first_call_the_next_one_works(gpu: FakeGpu) -> None
         if "" in seen:
             break
     elsewhere = """cuGetErrorName cuGetErrorString cuMemGetInfo_v2 cuMemcpyDtoDAsync_v2 cuPointerGetAttribute
-        cuEventQuery cuEventElapsedTime_v2 cuCtxSynchronize cuMemFree_v2 cuMemFreeHost cuGraphExecDestroy cuModuleUnload
-        cuEventDestroy_v2 cuStreamDestroy_v2 cuStreamWaitEvent cuStreamSynchronize cuThreadExchangeStreamCaptureMode"""
+        cuEventQuery cuEventRecordWithFlags cuEventElapsedTime_v2 cuCtxSynchronize cuMemFree_v2 cuMemFreeHost
+        cuGraphExecDestroy cuModuleUnload cuEventDestroy_v2 cuStreamDestroy_v2 cuStreamWaitEvent
+        cuStreamSynchronize cuThreadExchangeStreamCaptureMode"""
     assert set(driver.SIGNATURES) - seen <= set(elsewhere.split())
 
 
@@ -503,6 +505,14 @@ def test_a_dump_holds_what_becomes_of_the_graph_on_a_gpu(gpu: FakeGpu, monkeypat
     assert "cuda.blockIdx" in (own / "kernels.py").read_text()
     assert "kernel" in (own / "loops.txt").read_text()
     assert not (own / "program.ll").exists()
+    script = (own / "repro.py").read_text()
+    assert 'DEVICE = "cuda"' in script
+    for where, there in (("cuda", True), ("cpu", False)):
+        gpu.launched.clear()
+        (own / "repro.py").write_text(script.replace('DEVICE = "cuda"', f'DEVICE = "{where}"'))
+        with pytest.raises(SystemExit, match="0"):
+            runpy.run_path(str(own / "repro.py"), run_name="__main__")
+        assert bool(gpu.launched) is there
 
 
 def test_the_driver_is_called_as_nvidia_declares_it() -> None:
@@ -522,7 +532,8 @@ def test_the_driver_is_called_as_nvidia_declares_it() -> None:
         return kinds[words] if words in kinds or "*" not in words else driver.P
 
     for name, arguments in driver.SIGNATURES.items():
-        plain = name.partition("_")[0].removesuffix("WithFlags")
+        plain = name.partition("_")[0]
+        plain = "cuGraphInstantiate" if plain == "cuGraphInstantiateWithFlags" else plain       # its name there
         (parameters,) = re.findall(rf"^cdef CUresult {plain}\((.*?)\) except", declared, re.M)
         want = tuple(kind(p) for p in parameters.split(", ")) if parameters else ()
         assert [ctypes.sizeof(a) for a in arguments] == [ctypes.sizeof(a) for a in want], name
@@ -547,10 +558,13 @@ def test_numbers_are_those_of_nvidias_header() -> None:
     assert set(driver.FIXES) == {*driver.LOST, *numbers(result, "CUDA_ERROR", """OUT_OF_MEMORY NOT_INITIALIZED
         STUB_LIBRARY CALL_REQUIRES_NEWER_DRIVER NO_DEVICE INVALID_DEVICE INVALID_IMAGE NO_BINARY_FOR_GPU
         UNSUPPORTED_PTX_VERSION SYSTEM_NOT_READY SYSTEM_DRIVER_MISMATCH COMPAT_NOT_SUPPORTED_ON_DEVICE""")}
-    assert numbers(attribute, "CU_DEVICE_ATTRIBUTE", "COMPUTE_CAPABILITY_MAJOR COMPUTE_CAPABILITY_MINOR") == list(
-        driver.CAPABILITY)
+    assert numbers(attribute, "CU_DEVICE_ATTRIBUTE", """COMPUTE_CAPABILITY_MAJOR COMPUTE_CAPABILITY_MINOR CLOCK_RATE
+        MULTIPROCESSOR_COUNT SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO""") == [
+        *driver.CAPABILITY, driver.CLOCK, driver.PROCESSORS, driver.DOUBLES]
     assert numbers(bindings.CUpointer_attribute, "CU_POINTER_ATTRIBUTE", "DEVICE_ORDINAL") == [driver.DEVICE_OF_POINTER]
     assert numbers(mode, "CU_STREAM_CAPTURE_MODE", "THREAD_LOCAL RELAXED") == [driver.THREAD_LOCAL, driver.RELAXED]
     assert int(bindings.CUstream_flags.CU_STREAM_NON_BLOCKING) == driver.NON_BLOCKING
     assert int(bindings.CUevent_flags.CU_EVENT_DISABLE_TIMING) == driver.NO_TIMING
+    assert int(bindings.CUevent_flags.CU_EVENT_DEFAULT) == driver.WITH_TIMING
+    assert int(bindings.CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL) == driver.EXTERNAL
     assert int(bindings.CU_MEMHOSTALLOC_PORTABLE) == driver.PORTABLE

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorc.runtime.cuda.device import Device
-from tensorc.runtime.cuda.driver import THREAD_LOCAL, DriverError, P, number
+from tensorc.runtime.cuda.driver import EXTERNAL, THREAD_LOCAL, DriverError, P, number
 from tensorc.runtime.cuda.lanes import Lane, Launchable, Unready
 from tensorc.runtime.cuda.memory import Block
 
@@ -51,6 +51,10 @@ class Machine:
         if count:
             self.cu.cuMemcpyDtoHAsync_v2(destination, source, count, self.lane.stream)
 
+    def stamp(self, event: int) -> None:
+        """Lets an event tell when all that was added so far is done."""
+        self.cu.cuEventRecord(event, self.lane.stream)
+
     def read(self, address: int, count: int) -> bytes:
         assert count <= self.word.size
         self.download(self.word.address, address, count)
@@ -85,6 +89,11 @@ class _Recorder(Machine):
     def download(self, destination: int, source: int, count: int) -> None:
         if not self.known:
             super().download(destination, source, count)
+
+    def stamp(self, event: int) -> None:
+        """The same in each run of the graph."""
+        if not self.known:
+            self.cu.cuEventRecordWithFlags(event, self.lane.stream, EXTERNAL)
 
     def read(self, address: int, count: int) -> bytes:
         if self.known:

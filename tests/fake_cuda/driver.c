@@ -21,7 +21,7 @@ typedef void (*Kernel)(const char *entry, const uint64_t *parameters, int count,
 
 typedef struct { uint64_t address; size_t size; char *raw; } Memory;
 typedef struct { char entry[512]; int count, is_loaded; int sizes[PARAMETERS]; } Module;
-typedef struct { int ticket; } Event;
+typedef struct { int ticket, keeps_time; uint64_t done; } Event;
 typedef struct Op {
     enum { TO_DEVICE, TO_HOST, ON_DEVICE, LAUNCH, RECORD, WAIT } kind;
     uint64_t to, from;
@@ -30,6 +30,7 @@ typedef struct Op {
     uint64_t parameters[PARAMETERS];
     unsigned blocks, threads;
     int ticket;
+    Event *event;
     struct Op *next;
 } Op;
 typedef struct { Op *first, *last; } Queue;
@@ -48,6 +49,7 @@ static int ticket_count;
 static Kernel run_kernel;
 static int context;                             /* its address is the handle */
 static int captures;                            /* of all threads */
+static uint64_t now;                            /* microseconds: a launch takes 10, a copy 1, and 1 for each 1,000 bytes */
 static __thread int pushed, capturing, mode = 1;
 
 static void blame(const char *text, ...) {
@@ -88,9 +90,14 @@ static void *keep(int kind, void *handle) {
     abort();
 }
 
-static int is_kept(int kind, const void *handle, const char *by) {
+static int is_there(int kind, const void *handle) {
     for (int i = 0; handle && i < MANY; i++)
         if (handles[kind][i] == handle) return 1;
+    return 0;
+}
+
+static int is_kept(int kind, const void *handle, const char *by) {
+    if (is_there(kind, handle)) return 1;
     blame("%s of a handle that is none", by);
     return 0;
 }
@@ -185,6 +192,7 @@ static void drain(Stream *stream, int ticket);
 
 static void perform(Op *op) {
     uint64_t to = op->to, from = op->from;
+    now += op->kind <= ON_DEVICE ? 1 + op->count / 1000 : op->kind == LAUNCH ? 10 : 0;
     switch (op->kind) {
     case TO_DEVICE: case TO_HOST: case ON_DEVICE:
         if ((op->kind != TO_HOST && !find(0, to, op->count)) || (op->kind != TO_DEVICE && !find(0, from, op->count))) {
@@ -201,7 +209,8 @@ static void perform(Op *op) {
         pthread_mutex_lock(&lock);
         return;
     case RECORD:
-        tickets[op->ticket] = 1;
+        if (op->ticket >= 0) tickets[op->ticket] = 1;
+        if (is_there(EVENTS, op->event)) op->event->done = now;
         return;
     case WAIT:
         if (op->ticket >= 0 && !tickets[op->ticket]) drain(ticket_streams[op->ticket], op->ticket);
@@ -247,7 +256,7 @@ Result cuDeviceGet(int *device, int ordinal) {
 Result cuDeviceGetName(char *name, int size, int device) { BEGIN(0); snprintf(name, size, "Fake GPU"); return end(OK); }
 Result cuDeviceGetAttribute(int *value, int which, int device) {
     BEGIN(0);
-    *value = which == 75 ? major : 0;
+    *value = which == 75 ? major : which == 13 ? 1500000 : which == 16 ? 100 : which == 87 ? 2 : 0;
     return end(OK);
 }
 
@@ -368,7 +377,7 @@ Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags) {
 Result cuEventCreate(Event **event, unsigned flags) {
     BEGIN(1);
     *event = keep(EVENTS, malloc(sizeof(Event)));
-    (*event)->ticket = -1;
+    **event = (Event){.ticket = -1, .keeps_time = !(flags & 2)};
     return end(OK);
 }
 
@@ -385,7 +394,8 @@ Result cuEventRecord(Event *event, Stream *stream) {
     tickets[ticket_count] = 0;
     ticket_streams[ticket_count] = stream;
     event->ticket = ticket_count++;
-    Op op = {.kind = RECORD, .ticket = event->ticket};
+    event->done = 0;
+    Op op = {.kind = RECORD, .ticket = event->ticket, .event = event};
     add(stream, &op);
     return end(OK);
 }
@@ -404,9 +414,28 @@ Result cuEventSynchronize(Event *event) {
     return end(OK);
 }
 
+/* Within a graph that is recorded, where each run of it records the event. */
+Result cuEventRecordWithFlags(Event *event, Stream *stream, unsigned flags) {
+    BEGIN(0);
+    if (!is_kept(EVENTS, event, __func__) || !is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
+    if (flags != 1 || !stream->captured) {
+        blame("%s with flags %u, %s", __func__, flags, stream->captured ? "recorded" : "not recorded");
+        return end(INVALID_VALUE);
+    }
+    event->done = 0;
+    Op op = {.kind = RECORD, .ticket = -1, .event = event};
+    add(stream, &op);
+    return end(OK);
+}
+
 Result cuEventElapsedTime_v2(float *milliseconds, Event *from, Event *to) {
     BEGIN(0);
-    *milliseconds = 0.5f;
+    if (!is_kept(EVENTS, from, __func__) || !is_kept(EVENTS, to, __func__)) return end(INVALID_HANDLE);
+    if (!from->keeps_time || !to->keeps_time || !from->done || !to->done) {
+        blame("%s of events that tell no time, or not yet", __func__);
+        return end(INVALID_HANDLE);
+    }
+    *milliseconds = (to->done - from->done) / 1e3f;
     return end(OK);
 }
 

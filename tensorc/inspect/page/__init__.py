@@ -90,7 +90,7 @@ def profile_data(profile: Profile) -> Data:
     return {
         "seconds": profile.seconds,
         "sizes": dict(profile.sizes),
-        "threads": profile.threads,
+        "on": profile.on,
         "runs": profile.runs,
         "limits": {"memory": profile.limits.memory, "cache": profile.limits.cache, "flops": profile.limits.flops},
         "kernels": {row.kernel: {"calls": row.calls, "seconds": row.seconds, "share": row.share, "bytes": row.bytes,
