@@ -137,6 +137,7 @@ class CudaBinding(Bound):
                 assert place is not None
                 ctypes.memmove(frame.staging.address + place, stream.take().ctypes.data, KEY)
             self._compute(frame, layout, [*here, *(o for o in outputs if o is not None)], arrays, outputs, lane)
+            self._on.libraries.trim()
             for cell, each in zip(self._cells, homes, strict=True):
                 each.was_used(cell, lane, cell in self._written)
             lane.mark()
@@ -152,6 +153,7 @@ class CudaBinding(Bound):
                  outputs: Sequence[DeviceArray | None], lane: Lane) -> None:
         """Adds the program to a lane: of what it changes, all or nothing."""
         machine = Machine(self.program.code, lane, frame.word)
+        frame.needed = machine.needed
         if layout.is_recorded:
             key = layout, self.program.calls and lane, *(array.address for array in there)
             recorded = frame.recorded.get(key)
@@ -288,6 +290,7 @@ class Frame:
         word: on the host, for what the program reads.
         recorded: by layout, the addresses of all arrays that lie elsewhere, and the lane, where a library works in
             memory of that.
+        needed: what has to be there as long as the work that was not recorded.
         last: the lane that has used it last.
         is_done: whether all work in it is done, as far as is known.
     """
@@ -297,6 +300,7 @@ class Frame:
         self.memory = on.memory.take(0, None)
         self.staging, self.landing, self.word = (on.pinned.take(0, None) for _ in range(3))
         self.recorded: OrderedDict[tuple[Any, ...], Recorded] = OrderedDict()
+        self.needed: list[object] = []
         self.last: Lane | None = None
         self.is_done = True
 

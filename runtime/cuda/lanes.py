@@ -86,12 +86,13 @@ class Lanes:
 class Launchable(Protocol):
     """What a launch of a program names."""
 
-    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> object:
         """Adds its work to that of a lane, or to the graph that is recorded there; the device is current.
 
         Args:
             addresses, sizes: in the order in which the launch has them.
 
+        Returns: what has to be there as long as the work, or the graph; None for nothing.
         Raises: Unready where something has to be done first that cannot be done while a graph is recorded.
         """
 

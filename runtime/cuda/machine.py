@@ -25,17 +25,26 @@ class Machine:
 
     Args:
         word: memory of the host that the device can write to.
+
+    Attributes:
+        needed: what has to be there as long as the work.
     """
 
     def __init__(self, code: Mapping[str, Launchable], lane: Lane, word: Block) -> None:
         self.code, self.lane, self.word, self.cu = code, lane, word, lane.cu
+        self.needed: list[object] = []
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         try:
-            self.code[kernel].launch(self.lane, addresses, sizes)
+            self._launch(kernel, addresses, sizes)
         except Unready as error:
             error.prepare()
-            self.code[kernel].launch(self.lane, addresses, sizes)
+            self._launch(kernel, addresses, sizes)
+
+    def _launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+        needed = self.code[kernel].launch(self.lane, addresses, sizes)
+        if needed is not None:
+            self.needed.append(needed)
 
     def copy(self, destination: int, source: int, count: int) -> None:
         if count:
@@ -76,7 +85,7 @@ class _Recorder(Machine):
 
     def launch(self, kernel: str, addresses: Sequence[int], sizes: Sequence[int]) -> None:
         if not self.known:
-            self.code[kernel].launch(self.lane, addresses, sizes)
+            self._launch(kernel, addresses, sizes)
 
     def copy(self, destination: int, source: int, count: int) -> None:
         if not self.known:
@@ -154,7 +163,7 @@ class Recorded:
             with contextlib.suppress(_Asks):
                 self._follow(recorder)
             machine.cu.cuStreamEndCapture(lane.stream, ctypes.byref(graph))
-            return _Piece(Graph(self._on, graph.value or 0), recorder.asks)
+            return _Piece(Graph(self._on, graph.value or 0), recorder.asks, recorder.needed)
         except BaseException:
             if not graph:
                 with contextlib.suppress(DriverError):
@@ -183,9 +192,11 @@ class _Piece:
 
     Attributes:
         asks: what is read then; None at the program's end.
+        needed: what has to be there as long as the graph.
         then: what follows, by what was read.
     """
 
     graph: Graph
     asks: tuple[int, int] | None
+    needed: list[object]
     then: dict[bytes, _Piece] = field(default_factory=dict)
