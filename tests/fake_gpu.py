@@ -96,7 +96,12 @@ class FakeGpu:
             self.launched.append(source.name)
             arrays = [self.array(address, dims.evaluate(number, sizes), dtype.numpy)
                       for address, number, dtype in zip(parameters, source.counts, source.dtypes, strict=False)]
+            changes = [(start, start + array.nbytes)
+                       for start, array, written in zip(parameters, arrays, source.written, strict=False) if written]
+            read = [(array, array.copy()) for start, array in zip(parameters, arrays, strict=False)
+                    if not any(first < start + array.nbytes and start < end for first, end in changes)]
             lockstep.run(source, arrays, sizes)
+            assert all(now.tobytes() == before.tobytes() for now, before in read), f"{source.name} writes what it reads"
         except Exception as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 
@@ -145,6 +150,12 @@ class FakeGpu:
     def counts(self) -> dict[str, int]:
         """How many things of each kind there are."""
         return {name: self.library.fake_count(i) for i, name in enumerate(KINDS)}
+
+    def graphs(self) -> tuple[int, int]:
+        """Of how many pieces all graphs are made, and how many of these wait for one another in the longest row."""
+        nodes, depth = ctypes.c_int(), ctypes.c_int()
+        self.library.fake_graphs(ctypes.byref(nodes), ctypes.byref(depth))
+        return nodes.value, depth.value
 
     def check(self) -> None:
         """Nothing went wrong so far."""

@@ -563,6 +563,8 @@ def test_numbers_are_those_of_nvidias_header() -> None:
         *driver.CAPABILITY, driver.CLOCK, driver.PROCESSORS, driver.DOUBLES]
     assert numbers(bindings.CUpointer_attribute, "CU_POINTER_ATTRIBUTE", "DEVICE_ORDINAL") == [driver.DEVICE_OF_POINTER]
     assert numbers(mode, "CU_STREAM_CAPTURE_MODE", "THREAD_LOCAL RELAXED") == [driver.THREAD_LOCAL, driver.RELAXED]
+    flags = bindings.CUstreamUpdateCaptureDependencies_flags
+    assert int(flags.CU_STREAM_SET_CAPTURE_DEPENDENCIES) == driver.SET_DEPENDENCIES
     assert int(bindings.CUstream_flags.CU_STREAM_NON_BLOCKING) == driver.NON_BLOCKING
     assert int(bindings.CUevent_flags.CU_EVENT_DISABLE_TIMING) == driver.NO_TIMING
     assert int(bindings.CUevent_flags.CU_EVENT_DEFAULT) == driver.WITH_TIMING

@@ -91,8 +91,10 @@ class Writer:
         parameters = ", ".join(map(spelled, (*self.shapes, *self.k.sizes)))
         text = "\n".join([f"def {spelled(name)}({parameters}):", *(self.lines or [f"{INDENT}pass"])]) + "\n"
         counts = tuple(map(dims.product, self.shapes.values()))
-        return Source(spelled(name), text, tuple(self.shapes), tuple(self.dtypes.values()), counts, self.k.sizes,
-                      blocks, threads, schedule, any(map(is_large, counts)))
+        written = _written(self.k)
+        return Source(spelled(name), text, tuple(self.shapes), tuple(self.dtypes.values()), counts,
+                      tuple(name in written for name in self.shapes), self.k.sizes, blocks, threads, schedule,
+                      any(map(is_large, counts)))
 
     # -- sizes
 
@@ -192,6 +194,14 @@ _DRAWS = ("philox_uniform32", "philox_uniform64")
 def spelled(name: str) -> str:
     """A name of the kernel in the text."""
     return f"{name}_" if name in RESERVED else name
+
+
+def _written(k: ir.Work) -> set[str]:
+    """The buffers that a kernel writes to."""
+    stored, kernel = (set(), k) if isinstance(k, ir.Kernel) else ({k.buffers[2].name}, k.epilogue)
+    if kernel is not None:
+        stored |= {s.buffer for s in ir.statements(kernel.body) if isinstance(s, ir.Store)}
+    return stored
 
 
 def _bound(body: ir.Body) -> Iterator[str]:

@@ -160,7 +160,8 @@ class CudaBinding(Bound):
             if recorded is None:
                 while len(frame.recorded) >= RECORDINGS:
                     frame.recorded.popitem(last=False)
-                recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs))
+                recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs),
+                                                          in_turn=self.is_watched)
             frame.recorded.move_to_end(key)
             run: Callable[[Machine], None] = recorded.run
         else:
@@ -176,8 +177,11 @@ class CudaBinding(Bound):
             undo()
             raise
 
+    is_watched = False
+    """Whether anything watches what the program does, which is done one after the other then."""
+
     def watcher(self, machine: Machine) -> Watcher | None:
-        """What watches the program on a machine; None where nothing does."""
+        """What watches the program on a machine."""
 
     def _follow(self, frame: Frame, layout: Layout, arrays: Sequence[Given],
                 outputs: Sequence[DeviceArray | None]) -> Callable[[Machine], None]:

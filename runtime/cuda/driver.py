@@ -50,6 +50,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamWaitEvent": (P, P, U),
     "cuStreamBeginCapture_v2": (P, I),
     "cuStreamEndCapture": (P, P),
+    "cuStreamGetCaptureInfo_v3": (P, P, P, P, P, P, P),
+    "cuStreamUpdateCaptureDependencies_v2": (P, P, P, N, U),
     "cuThreadExchangeStreamCaptureMode": (P,),
     "cuEventCreate": (P, U),
     "cuEventDestroy_v2": (P,),
@@ -72,7 +74,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 OUT_OF_MEMORY, NO_DEVICE, NOT_READY = 2, 100, 600
 NON_BLOCKING, NO_TIMING, WITH_TIMING, EXTERNAL, PORTABLE = 1, 2, 0, 1, 1
-THREAD_LOCAL, RELAXED = 1, 2
+THREAD_LOCAL, RELAXED, SET_DEPENDENCIES = 1, 2, 1
 CAPABILITY = 75, 76
 CLOCK, PROCESSORS, DOUBLES = 13, 16, 87
 """Attributes of a device: kilohertz, multiprocessors, and how many times as fast single precision is as double."""

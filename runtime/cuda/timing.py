@@ -83,6 +83,8 @@ class Stopwatch:
 class _Clocked(CudaBinding):
     """A binding whose launches are timed."""
 
+    is_watched = True
+
     def __init__(self, clock: _Clock, program: WatchedOnGpu, closed: Closed, inputs: int, kept: Sequence[Kept],
                  effects: Effects) -> None:
         super().__init__(program, closed, inputs, kept, effects)

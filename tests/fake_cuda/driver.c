@@ -31,10 +31,11 @@ typedef struct Op {
     unsigned blocks, threads;
     int ticket;
     Event *event;
+    int number, wait_count, *waits, depth;      /* in a graph: its number, and those of the operations it waits for */
     struct Op *next;
 } Op;
-typedef struct { Op *first, *last; } Queue;
-typedef struct { Queue queue; Queue *captured; } Stream;
+typedef struct { Op *first, *last; int count; } Queue;
+typedef struct { Queue queue; Queue *captured; Op **ends; int end_count; } Stream;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Memory memory[2][MANY];                  /* of the device, of the host */
@@ -109,6 +110,7 @@ static void drop(int kind, void *handle) {
 
 static Result discard(int kind, void *handle, const char *by) {
     if (!is_kept(kind, handle, by)) return INVALID_HANDLE;
+    if (kind == STREAMS) free(((Stream *)handle)->ends);
     drop(kind, handle);
     free(handle);
     return OK;
@@ -170,11 +172,27 @@ static Result release(int where, uint64_t address) {
 
 /* Streams */
 
+/* What the next operation that is recorded will wait for. */
+static void set_ends(Stream *stream, Op **ends, int count) {
+    Op **own = malloc((count + 1) * sizeof *own);
+    memcpy(own, ends, count * sizeof *own);
+    free(stream->ends);
+    stream->ends = own;
+    stream->end_count = count;
+}
+
 static void add(Stream *stream, const Op *op) {
     Queue *queue = stream->captured ? stream->captured : &stream->queue;
     Op *own = malloc(sizeof *own);
     *own = *op;
     own->next = NULL;
+    if (stream->captured) {
+        own->number = queue->count++;
+        own->wait_count = stream->end_count;
+        own->waits = malloc((stream->end_count + 1) * sizeof *own->waits);
+        for (int i = 0; i < stream->end_count; i++) own->waits[i] = stream->ends[i]->number;
+        set_ends(stream, &own, 1);
+    }
     if (queue->last) queue->last->next = own; else queue->first = own;
     queue->last = own;
 }
@@ -183,6 +201,7 @@ static void empty(Queue *queue) {
     while (queue->first) {
         Op *op = queue->first;
         queue->first = op->next;
+        free(op->waits);
         free(op);
     }
     queue->last = NULL;
@@ -446,6 +465,7 @@ Result cuStreamBeginCapture_v2(Stream *stream, int mode) {
     BEGIN(0);
     if (!is_kept(STREAMS, stream, __func__) || stream->captured) return end(INVALID_HANDLE);
     stream->captured = calloc(1, sizeof(Queue));
+    set_ends(stream, NULL, 0);
     capturing++;
     captures++;
     return end(OK);
@@ -466,11 +486,52 @@ Result cuStreamEndCapture(Stream *stream, Queue **graph) {
     return end(failed);
 }
 
+Result cuStreamGetCaptureInfo_v3(Stream *stream, int *status, uint64_t *id, Queue **graph, Op ***ends, void **data,
+                                 size_t *count) {
+    BEGIN(0);
+    if (!is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
+    *status = stream->captured != NULL;
+    if (!stream->captured) return end(OK);
+    *ends = stream->ends;
+    *count = stream->end_count;
+    return end(OK);
+}
+
+Result cuStreamUpdateCaptureDependencies_v2(Stream *stream, Op **nodes, void *data, size_t count, unsigned flags) {
+    BEGIN(0);
+    if (!is_kept(STREAMS, stream, __func__) || !stream->captured || flags != 1) return end(INVALID_VALUE);
+    for (size_t i = 0; i < count; i++) {
+        Op *op = stream->captured->first;
+        while (op && op != nodes[i]) op = op->next;
+        if (!op) blame("%s of a node that is none of this graph", __func__);
+    }
+    set_ends(stream, nodes, count);
+    return end(OK);
+}
+
 Result cuGraphInstantiateWithFlags(Queue **executable, Queue *graph, unsigned long long flags) {
     BEGIN(1);
     if (!is_kept(GRAPHS, graph, __func__)) return end(INVALID_HANDLE);
     Stream own = {0};
-    for (Op *op = graph->first; op; op = op->next) add(&own, op);
+    Op **ops = malloc((graph->count + 1) * sizeof *ops);
+    char *is_done = calloc(graph->count + 1, 1);
+    for (Op *op = graph->first; op; op = op->next) ops[op->number] = op;
+    for (int left = graph->count; left; left--) {   /* of what may come next always the last, so that a wait that lacks shows */
+        int next = graph->count, waits = 1;
+        while (waits) {
+            Op *op = ops[--next];
+            waits = is_done[next];
+            for (int i = 0; i < op->wait_count && !waits; i++) waits = !is_done[op->waits[i]];
+        }
+        is_done[next] = ops[next]->depth = 1;
+        for (int i = 0; i < ops[next]->wait_count; i++)
+            if (ops[ops[next]->waits[i]]->depth >= ops[next]->depth) ops[next]->depth = ops[ops[next]->waits[i]]->depth + 1;
+        Op copy = *ops[next];
+        copy.waits = NULL;
+        add(&own, &copy);
+    }
+    free(is_done);
+    free(ops);
     *executable = keep(EXECS, malloc(sizeof(Queue)));
     **executable = own.queue;
     return end(OK);
@@ -555,6 +616,16 @@ void fake_fail(int call, int with) { calls = 0; failed_in[0] = 0; fail_at = call
 const char *fake_failed(void) { return failed_in; }
 int fake_calls(void) { return calls; }
 const char *fake_fault(void) { return fault; }
+
+/* Of how many pieces all graphs are made, and how many of these wait for one another in the longest row. */
+void fake_graphs(int *nodes, int *depth) {
+    *nodes = *depth = 0;
+    for (int i = 0; i < MANY; i++)
+        for (Op *op = handles[EXECS][i] ? ((Queue *)handles[EXECS][i])->first : NULL; op; op = op->next) {
+            ++*nodes;
+            if (op->depth > *depth) *depth = op->depth;
+        }
+}
 
 /* How many things of a kind there are: memory of the device, of the host, then as the handles. */
 int fake_count(int kind) {

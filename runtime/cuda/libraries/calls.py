@@ -21,6 +21,7 @@ from tensorc import settings
 from tensorc.codegen.cuda.library import Call, Parts, ProductCall
 from tensorc.runtime.cuda.lanes import Lane, Launchable, Unready
 from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
+from tensorc.runtime.cuda.order import Touch
 
 log = logging.getLogger("tensorc")
 
@@ -79,6 +80,13 @@ class Called:
             kernel.launch(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
         return plan
 
+    def touches(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> list[Touch]:
+        """What our kernels read and write: a library does the same, and works in the stream's workspace."""
+        found = self._by.workspace(lane.stream)
+        for part, kernel in (*self._alone, *self._finish):
+            found += kernel.touches(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
+        return found
+
 
 Key = tuple[Call, tuple[int, ...], tuple[int, ...], bool]
 """A call, its sizes, what its buffers are aligned to, and whether TF32 will do."""
@@ -123,6 +131,11 @@ class Libraries:
                 self._plans[key] = None if library is None else library.plan(call, numbers, alignments, tf32)
             if stream not in self._workspaces:
                 self._workspaces[stream] = self._allocate(WORKSPACE)
+
+    def workspace(self, stream: int) -> list[Touch]:
+        """The workspace of a stream, if it has one by now."""
+        address = self._workspaces.get(stream)
+        return [] if address is None else [Touch(address, address + WORKSPACE, True)]
 
     def trim(self) -> None:
         """Forgets the plans that were not used for longest; not while anything waits for one that it has asked for."""
