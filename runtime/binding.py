@@ -22,6 +22,7 @@ from tensorc.ir.bounds import least
 from tensorc.ir.closing import Closed
 from tensorc.ir.types import TensorType
 from tensorc.runtime import fastcall
+from tensorc.runtime.direct import Direct, declined, direct
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import Kept, maker
 from tensorc.runtime.program import Program, size_symbols
@@ -44,7 +45,13 @@ class Bound:
         inputs: how many of the parameters a call gives; they are the first.
         leaves: what the others are.
         effects: what a run does besides; empty for most programs.
+
+    Attributes:
+        direct: a whole call on a tuple of arrays that fit as they are, or None, with nothing done, where that takes
+            a closer look.
     """
+
+    direct: Direct = staticmethod(declined)
 
     def __init__(self, program: Program, closed: Closed, inputs: int, leaves: Sequence[Cell | Stream | Array],
                  effects: Effects) -> None:
@@ -57,8 +64,10 @@ class Bound:
         self._names = [program.sizes[i] for i in program.order]
         self._streams = [each for each in leaves if isinstance(each, Stream)]
         self._cells = list(dict.fromkeys(each for each in leaves if isinstance(each, Cell)))
-        self._guard = _guard(self._cells)
-        self._bind_inputs = _input_binder(closed, inputs, self._symbols)
+        self._locks = [cell.lock for cell in sorted(self._cells, key=id)]
+        self._guard = _guard(self._locks)
+        self._signature = _signature(closed, inputs, self._symbols)
+        self._bind_inputs = fastcall.binder(self._signature) if self._signature is not None else None
 
 
 class Binding(Bound):
@@ -82,14 +91,35 @@ class Binding(Bound):
         self._layouts: dict[tuple[int, ...], _Layout] = {}
         self._fixed = None if self._names else self._new_layout(())
 
-    def quickly(self, values: list[Any]) -> list[Array] | None:
-        """The outputs for arrays that fit as they are; None, with nothing done, where that takes a closer look.
+        if self._signature is not None and not self._streams:
+            results = [output.type for output in closed.graph.outputs]
+            self.direct = self._settled(direct(self._signature, results, self._first_output, Frame(self).externals,
+                                               self._locks, program.native))
 
-        Args:
-            values: a list that nobody else changes.
-        """
-        if self._bind_inputs is None:
-            return None
+    def _settled(self, call: Direct) -> Direct:
+        """The same call with its effects."""
+        effects = self._effects
+        if effects is None or call is declined:
+            return call
+
+        def settled(values: tuple[Any, ...]) -> list[Array] | None:
+            results = call(values)
+            return None if results is None else effects.settle(results, lambda: self._sizes(values))
+
+        return settled
+
+    def _sizes(self, values: tuple[Any, ...]) -> dict[str, int]:
+        """The symbols' values for arrays that fit as they are."""
+        frame = Frame(self)
+        assert self._bind_inputs is not None
+        self._bind_inputs(values, frame.externals_at, frame.sizes_at)
+        return dict(zip(self._symbols, frame.sizes, strict=True))
+
+    def quickly(self, values: tuple[Any, ...]) -> list[Array] | None:
+        """The outputs for arrays that fit as they are; None, with nothing done, where that takes a closer look."""
+        outputs = self.direct(values)
+        if outputs is not None or self._bind_inputs is None:
+            return outputs
 
         frame = self._frame()
         if not self._bind_inputs(values, frame.externals_at, frame.sizes_at):
@@ -119,7 +149,7 @@ class Binding(Bound):
         layout = self._fixed or self._layout(frame)
 
         outputs = [make(shape, dtype) for make, shape, dtype in layout.outputs]
-        if self._bind_outputs is None or not self._bind_outputs(outputs, frame.externals_at, frame.unused_at):
+        if self._bind_outputs is None or not self._bind_outputs(tuple(outputs), frame.externals_at, frame.unused_at):
             for i, output in enumerate(outputs, self._first_output):
                 frame.externals[i] = output.ctypes.data
 
@@ -130,14 +160,13 @@ class Binding(Bound):
                 self._execute(frame, layout.arena)
 
         if self._effects is not None:
-            sizes = dict(zip(self._symbols, frame.sizes, strict=True))
-            outputs = self._effects.settle(outputs, sizes)
+            outputs = self._effects.settle(outputs, lambda: dict(zip(self._symbols, frame.sizes, strict=True)))
         self._frames.append(frame)
         return outputs
 
     def _execute(self, frame: Frame, scratch: int) -> None:
         """Moves the streams on and runs the program, with `scratch` bytes of scratch memory."""
-        if Cell.any_elsewhere:
+        if Cell.any_elsewhere.value:
             for cell in self._cells:
                 cell.here()
         if self._streams:
@@ -252,9 +281,8 @@ class _Together:
             lock.release()
 
 
-def _guard(cells: Sequence[Cell]) -> AbstractContextManager[Any] | None:
-    """What keeps the variables of a call to itself; None where there are none."""
-    locks = [cell.lock for cell in sorted(cells, key=id)]
+def _guard(locks: Sequence[AbstractContextManager[Any]]) -> AbstractContextManager[Any] | None:
+    """What holds all these locks; None where there are none."""
     if len(locks) == 1:
         return locks[0]
     return _Together(locks) if locks else None
@@ -271,8 +299,8 @@ def _users_symbols(closed: Closed, symbols: Sequence[str]) -> list[str]:
     return [names[symbol] for symbol in symbols]
 
 
-def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Binder | None:
-    """A binder of the inputs, or None where arrays may fit their types and yet break an assumption."""
+def _signature(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastcall.Signature | None:
+    """The signature of the inputs, or None where arrays may fit their types and yet break an assumption."""
     types = [param.type for param in closed.graph.params[:inputs]]
     sizes = {name: size for name, size in closed.sizes.items() if name.isidentifier()}
     found = {symbol for each in types for size in each.shape for symbol in dims.symbols(size)}
@@ -287,7 +315,7 @@ def _input_binder(closed: Closed, inputs: int, symbols: Sequence[str]) -> fastca
         if bound is None:
             return None
         needed[bound[0]] = max(needed[bound[0]], bound[1])
-    return fastcall.binder(types, range(inputs), symbols, needed)
+    return fastcall.signature(types, range(inputs), symbols, needed)
 
 
 def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder | None:
@@ -295,4 +323,5 @@ def _output_binder(types: Sequence[TensorType], first: int) -> fastcall.Binder |
     names = [f"size{i}" for i in range(sum(each.rank for each in types))]
     free = iter(map(dims.symbol, names))
     shapeless = [each.with_shape([next(free) for _ in each.shape]) for each in types]
-    return fastcall.binder(shapeless, range(first, first + len(types)), names)
+    signature = fastcall.signature(shapeless, range(first, first + len(types)), names)
+    return fastcall.binder(signature) if signature is not None else None

@@ -15,6 +15,7 @@ from tensorc.runtime.binding import Array, Binding, Frame
 from tensorc.runtime.bound import Kept
 from tensorc.runtime.checker import Checker
 from tensorc.runtime.debug import tell_program
+from tensorc.runtime.direct import declined
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.variable import Cell
 from tensorc.runtime.walk import Moment
@@ -36,6 +37,7 @@ class Checked(Binding):
         addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]
         program = Watched(closed.graph, pipeline, Watch(), dict(zip(IMPORTS, addresses, strict=True)))
         super().__init__(program, closed, inputs, kept, effects)
+        self.direct = declined
         tell_program(program, "compiled, to be checked,")
         assembly, self._sites = program.assembly, program.watch.sites
         self._checker = Checker(closed.graph.name, program.planned, assembly.lowered, assembly.spec, self._sites)

@@ -8,7 +8,7 @@ alone, and it is told here.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -125,17 +125,17 @@ class Effects:
     def __bool__(self) -> bool:
         return bool(self._prints or self._checks or self._cuts)
 
-    def settle(self, results: list[Array], sizes: Mapping[str, int]) -> list[Array]:
+    def settle(self, results: list[Array], sizes: Callable[[], Mapping[str, int]]) -> list[Array]:
         """What the user asked for, of all results of a run.  Prints what is to be printed.
 
         Args:
-            sizes: the values of the graph's symbols.
+            sizes: gives the values of the graph's symbols.
 
         Raises: IndexRangeError where an index was outside its axis.
         """
         for i, node in self._checks:
-            if results[i - 1] != NONE:
-                raise IndexRangeError(self._complaint(node, int(results[i - 1]), int(results[i]), sizes))
+            if results[i - 1].item() != NONE:
+                raise IndexRangeError(self._complaint(node, int(results[i - 1]), int(results[i]), sizes()))
         for i, message in self._prints:
             print(f"{message} {shown(results[i])}")
         shorten(results, self._cuts)

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,21 @@ from tensorc.ir.dims import Size
 from tensorc.ir.types import TensorType
 from tensorc.runtime.images import image
 
-Binder = Callable[[list[Any], int, int], bool]
+Binder = Callable[[tuple[Any, ...], int, int], bool]
 Runner = Callable[[int, int, int], None]
 
-METH_FASTCALL = 0x80
+METH_O, METH_FASTCALL = 0x08, 0x80
+
+CONVENTIONS = {"tc_bind": METH_FASTCALL, "tc_call": METH_FASTCALL, "tc_direct": METH_O}
+"""How CPython calls each builtin."""
 
 _loaded: Library | None = None
 _loading = threading.Lock()
 
 
-class _Input(ctypes.Structure):
+class Record(ctypes.Structure):
+    """What the builtins know of an array."""
+
     _fields_ = [
         ("dtype", ctypes.c_void_p),
         ("rank", ctypes.c_int64),
@@ -44,7 +50,7 @@ class _Input(ctypes.Structure):
 
 class _Signature(ctypes.Structure):
     _fields_ = [
-        ("list_type", ctypes.c_void_p),
+        ("tuple_type", ctypes.c_void_p),
         ("array_type", ctypes.c_void_p),
         ("count", ctypes.c_int64),
         ("inputs", ctypes.c_void_p),
@@ -60,9 +66,24 @@ class _MethodDefinition(ctypes.Structure):
     ]
 
 
-def binder(inputs: Sequence[TensorType], externals: Sequence[int], symbols: Sequence[str],
-           least: Mapping[str, int] | None = None) -> Binder | None:
-    """A builtin that binds the inputs of a call.
+@dataclass(frozen=True)
+class Signature:
+    """What the inputs of a call must be, as the builtins read it.
+
+    Attributes:
+        address: of its record.
+        symbols: of the table of sizes, in its order.
+        held: what the record refers to.
+    """
+
+    address: int
+    symbols: tuple[str, ...]
+    held: tuple[Any, ...]
+
+
+def signature(inputs: Sequence[TensorType], externals: Sequence[int], symbols: Sequence[str],
+              least: Mapping[str, int] | None = None) -> Signature | None:
+    """The signature of a call.
 
     Args:
         inputs: the type of each input; its sizes are numbers or single symbols.
@@ -70,26 +91,36 @@ def binder(inputs: Sequence[TensorType], externals: Sequence[int], symbols: Sequ
         symbols: the symbols of the table of sizes, in its order.
         least: what symbols may not be less than.
 
-    Returns: `bind(arrays, externals, sizes)`, which takes a list and the addresses of both tables, and tells whether
-        the arrays fit; if not, the tables hold anything.  It keeps no array alive, so the list must be one that no
-        other thread changes until the program has run.  None where a size is a formula, or where this Python or
-        NumPy lays its objects out in an unknown way.
+    Returns: None where a size is a formula, or where this Python or NumPy lays its objects out in an unknown way.
     """
-    words = _size_words(inputs, symbols, least or {})
+    words = size_words(inputs, symbols, least or {})
     if words is None or not layout_is_known():
         return None
+    records, *rest = described(inputs, words, externals)
+    table = (Record * len(inputs))(*records)
+    whole = _Signature(id(tuple), id(np.ndarray), len(inputs), ctypes.addressof(table))
+    return Signature(ctypes.addressof(whole), tuple(symbols), (whole, table, rest))
 
+
+def described(types: Sequence[TensorType], words: Sequence[Sequence[int]],
+              externals: Sequence[int]) -> tuple[list[Record], list[Any], list[Any]]:
+    """The record of each array, and what these refer to."""
     tables = [(ctypes.c_int64 * len(row))(*row) for row in words]
-    dtypes = [each.dtype.numpy for each in inputs]
+    dtypes = [each.dtype.numpy for each in types]
+    records = [
+        Record(id(dtype), each.rank, ctypes.addressof(table), external)
+        for each, dtype, table, external in zip(types, dtypes, tables, externals, strict=True)
+    ]
+    return records, tables, dtypes
 
-    records = (_Input * len(inputs))(*[
-        _Input(id(dtype), each.rank, ctypes.addressof(table), external)
-        for each, dtype, table, external in zip(inputs, dtypes, tables, externals, strict=True)
-    ])
-    signature = _Signature(id(list), id(np.ndarray), len(inputs), ctypes.addressof(records))
 
-    held = (ctypes.addressof(signature), None, signature, records, tables, dtypes)
-    bind: Binder = _builtin("tc_bind", held)
+def binder(inputs: Signature) -> Binder:
+    """A builtin that binds the inputs of a call.
+
+    Returns: `bind(arrays, externals, sizes)`, which takes a tuple and the addresses of both tables, and tells whether
+        the arrays fit; if not, the tables hold anything.  It keeps no array alive.
+    """
+    bind: Binder = builtin("tc_bind", (inputs.address, None, inputs))
     return bind
 
 
@@ -98,7 +129,7 @@ def runner(loaded: Loaded) -> Runner | None:
     if not layout_is_known():
         return None
     held = (loaded.library.address("run"), None, loaded)
-    run: Runner = _builtin("tc_call", held)
+    run: Runner = builtin("tc_call", held)
     return run
 
 
@@ -128,14 +159,18 @@ def _is_laid_out(array: np.ndarray[Any, Any], flags: int) -> bool:
     return bool(tuple(shape) == array.shape)
 
 
-def _size_words(inputs: Sequence[TensorType], symbols: Sequence[str],
-                least: Mapping[str, int]) -> list[list[int]] | None:
-    """What `bind` compares each size with, two words each; None where a size is more than a number or a symbol."""
+def size_words(types: Sequence[TensorType], symbols: Sequence[str], least: Mapping[str, int], *,
+               are_bound: bool = False) -> list[list[int]] | None:
+    """What says what each size may be, two words each; None where a size is more than a number or a symbol.
+
+    Args:
+        are_bound: whether all symbols have their values already; else each gets it where it stands first.
+    """
     known = {dims.symbol(name): number for number, name in enumerate(symbols)}
-    seen: set[Size] = set()
+    seen: set[Size] = set(known) if are_bound else set()
     words: list[list[int]] = []
 
-    for each in inputs:
+    for each in types:
         row: list[int] = []
         for size in each.shape:
             if isinstance(size, int):
@@ -149,7 +184,7 @@ def _size_words(inputs: Sequence[TensorType], symbols: Sequence[str],
     return words
 
 
-def _builtin(name: str, held: tuple[Any, ...]) -> Any:
+def builtin(name: str, held: tuple[Any, ...]) -> Any:
     """A builtin whose code is `name` and whose `self` is `held`."""
     create = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
         ("PyCFunction_NewEx", ctypes.pythonapi)
@@ -160,7 +195,7 @@ def _builtin(name: str, held: tuple[Any, ...]) -> Any:
 @functools.cache
 def _definition(name: str) -> _MethodDefinition:
     """CPython's record of a builtin, which must outlive every builtin made from it."""
-    return _MethodDefinition(name.encode(), _library().address(name), METH_FASTCALL, None)
+    return _MethodDefinition(name.encode(), _library().address(name), CONVENTIONS[name], None)
 
 
 def preload() -> None:

@@ -133,7 +133,7 @@ class Function:
         Raises: ArgumentError for a wrong number of values; ShapeError and DTypeError for values that do not fit.
             Variables keep their values then.
         """
-        given = list(values)
+        given = tuple(values)
         usual = self._usual
         outputs = usual.quickly(given) if usual is not None else None
         if outputs is not None:
@@ -175,17 +175,24 @@ class Function:
             raise ArgumentError(f"K.function: the size {size} is needed, but its placeholder is not among the inputs; "
                                 f"add it to the list of inputs")
 
-    def _arrays(self, values: Sequence[object]) -> list[Array]:
+    def _arrays(self, values: Sequence[object]) -> tuple[Array, ...]:
         """The values as C-contiguous arrays of the inputs' dtypes."""
-        given = list(values)
-        missing = self._inputs[len(given):]
-        if len(given) > len(self._inputs) or any(n not in self._defaults for n in missing):
+        if len(values) != len(self._inputs):
+            values = self._completed(values)
+        convert = self._on_gpu if self.device == "cuda" else self._here
+        return tuple(map(convert, values, self._inputs))
+
+    def _completed(self, values: Sequence[object]) -> list[object]:
+        """The values with the defaults of those that are missing.  Raises ArgumentError."""
+        missing = self._inputs[len(values):]
+        if len(values) > len(self._inputs) or any(n not in self._defaults for n in missing):
             names = ", ".join(n.name for n in self._inputs)
-            raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(given)}")
-        given += [self._defaults[n] for n in missing]
-        if self.device == "cuda":
-            return [self._on_gpu(value, node) for value, node in zip(given, self._inputs, strict=True)]
-        return [_array(value, node, self.name) for value, node in zip(given, self._inputs, strict=True)]
+            raise ArgumentError(f"{self.name} takes {len(self._inputs)} inputs ({names}), got {len(values)}")
+        return [*values, *(self._defaults[n] for n in missing)]
+
+    def _here(self, value: object, node: Node) -> Array:
+        """The value as an array of an input's dtype."""
+        return _array(value, node, self.name)
 
     def _on_gpu(self, value: object, node: Node) -> Any:
         """The value as an array of an input's dtype, on the GPU where it is there and fits."""
@@ -369,7 +376,7 @@ def _sides(assumption: Assumption, sizes: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _array(value: object, node: Node, function: str) -> Array:
-    """A value as a C-contiguous array of an input's dtype; a scipy.sparse matrix counts as one.  Raises DTypeError."""
+    """A value as a plain array of an input's dtype; a scipy.sparse matrix counts as one.  Raises DTypeError."""
     want = node.dtype.numpy
     if isinstance(value, np.ndarray) and value.dtype == want and value.flags.c_contiguous and value.flags.aligned:
         return value
@@ -383,7 +390,7 @@ def _array(value: object, node: Node, function: str) -> Array:
     if want.kind == "b" and given.dtype.kind == "f":
         raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(given, dtype=want).reshape(given.shape)
+        return given.astype(want, order="C", copy=not given.flags.aligned)
 
 
 def _misfit(function: str, node: Node, array: Array, how: str) -> str:

@@ -48,8 +48,8 @@ class Cell:
 
     __slots__ = ("__weakref__", "array", "changes", "elsewhere", "lock", "name")
     array: Array
-    any_elsewhere: ClassVar[bool] = False
-    """Whether any variable in this process has had memory on another device."""
+    any_elsewhere: ClassVar[ctypes.c_bool] = ctypes.c_bool(False)
+    """Whether any variable in this process has had memory on another device; native code reads it."""
 
     def __init__(self, value: Array, name: str = "variable") -> None:
         self.name = name

@@ -101,7 +101,7 @@ class Apart:
             self._bindings.append(binding)
 
         def run() -> list[Array]:
-            outputs = binding.quickly(list(self._arrays))
+            outputs = binding.quickly(tuple(self._arrays))
             return binding.run(self._arrays, self._users) if outputs is None else outputs
 
         return run

@@ -12,6 +12,7 @@ from tensorc.backend.functions import Function
 from tensorc.errors import ShapeError, TensorcError
 from tensorc.runtime import fastcall
 from tensorc.runtime.binding import LAYOUTS, Binding, _Together
+from tensorc.runtime.direct import declined
 from tensorc.runtime.memory import POOLED
 
 QUICK = pytest.mark.skipif(not fastcall.layout_is_known(), reason="there is no quick way")
@@ -54,17 +55,21 @@ def random_and_constant() -> tuple[Function, list[np.ndarray]]:
 
 @QUICK
 @pytest.mark.parametrize("make", [several_outputs, update_and_scratch, random_and_constant])
-def test_both_ways_give_the_same(make: Callable[[], tuple[Function, list[np.ndarray]]]) -> None:
-    (quick, arrays), (thorough, _) = make(), make()
-    quick(arrays)
-    thorough(arrays)
-    assert binding(quick).quickly(list(arrays)) is not None
+def test_all_ways_give_the_same(make: Callable[[], tuple[Function, list[np.ndarray]]]) -> None:
+    (usual, arrays), (quick, _), (thorough, _) = functions = make(), make(), make()
+    for f, _ in functions:
+        f(arrays)
+    for f in (quick, thorough):
+        binding(f).direct = declined
+    assert binding(quick).quickly(tuple(arrays)) is not None
     binding(thorough)._bind_inputs = None
+    usual(arrays)
     thorough(arrays)
 
     for _ in range(3):
-        for a, b in zip(quick(arrays), thorough(arrays), strict=True):
+        for a, b, c in zip(usual(arrays), quick(arrays), thorough(arrays), strict=True):
             np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a, c)
 
 
 def test_values_that_need_converting_are_converted() -> None:

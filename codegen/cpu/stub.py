@@ -1,13 +1,14 @@
-"""The way from a Python call into a program, in LLVM IR: two functions that CPython calls as builtins.
+"""The way from a Python call into a program, in LLVM IR: functions that CPython calls as builtins.
 
     bind(inputs, externals, sizes) → bool    whether the arrays fit; if so their addresses and sizes are in the tables
     run(externals, sizes, arena) → None      runs the program without the GIL
+    direct(inputs) → list or None            a whole call (direct.py)
 
-Tables are passed as addresses.  Both find what they need in their `self`, a tuple whose first item is an address: of
-a Signature for `bind`, of a program's entry for `run`, whose second item is None.  So the code holds no address and
-serves every program.
+Tables are passed as addresses.  All find what they need in their `self`, a tuple whose first item is an address: of
+a Signature for `bind`, of a program's entry for `run`, whose second item is None, of a Direct for `direct`.  So the
+code holds no address and serves every program.
 
-`bind` takes an exact list of exact ndarrays of the very dtype objects of the signature, C-contiguous and aligned.
+Inputs are an exact tuple of exact ndarrays of the very dtype objects of the signature, C-contiguous and aligned.
 Two words say what a size may be.  The first is the size itself where that is known, −1 − 2·symbol where the symbol gets
 its value, and −2 − 2·symbol where it must have that value; the second, what a symbol's value may not be less than.
 
@@ -16,29 +17,36 @@ Fields of arrays are read where NumPy 2 lays them, `PyArrayObject_fields` of nda
 
 from __future__ import annotations
 
-EXPORTS = ("tc_bind", "tc_call")
+from tensorc.codegen.cpu.direct import DIRECT
+
+EXPORTS = ("tc_bind", "tc_call", "tc_direct")
 
 PYTHON_SYMBOLS = (
     "PyBool_FromLong",
     "PyErr_BadArgument",
+    "PyErr_Fetch",
     "PyErr_Occurred",
+    "PyErr_Restore",
     "PyEval_RestoreThread",
     "PyEval_SaveThread",
-    "PyList_GetItem",
-    "PyList_Size",
+    "PyList_New",
+    "PyList_SetItem",
     "PyLong_AsVoidPtr",
+    "PyObject_CallNoArgs",
     "PyTuple_GetItem",
+    "PyTuple_Size",
+    "Py_DecRef",
     "Py_IncRef",
 )
 
 
 def emit_stub() -> str:
     """The LLVM IR of the builtins; it defines EXPORTS and calls PYTHON_SYMBOLS."""
-    return TYPES + BIND + FIT + SIZES + CALL
+    return TYPES + BIND + ALL + FIT + SIZES + CALL + DIRECT
 
 
 TYPES = """
-%Signature = type { ptr, ptr, i64, ptr }        ; the types list and ndarray, count of inputs, inputs
+%Signature = type { ptr, ptr, i64, ptr }        ; the types tuple and ndarray, count of inputs, inputs
 %Input = type { ptr, i64, ptr, i64 }            ; dtype, rank, words of the sizes, index among the externals
 
 %Object = type { i64, ptr }                     ; references, type
@@ -46,13 +54,18 @@ TYPES = """
 
 declare ptr @PyBool_FromLong(i64)
 declare i32 @PyErr_BadArgument()
+declare void @PyErr_Fetch(ptr, ptr, ptr)
 declare ptr @PyErr_Occurred()
+declare void @PyErr_Restore(ptr, ptr, ptr)
 declare void @PyEval_RestoreThread(ptr)
 declare ptr @PyEval_SaveThread()
-declare ptr @PyList_GetItem(ptr, i64)
-declare i64 @PyList_Size(ptr)
+declare ptr @PyList_New(i64)
+declare i32 @PyList_SetItem(ptr, i64, ptr)
 declare ptr @PyLong_AsVoidPtr(ptr)
+declare ptr @PyObject_CallNoArgs(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
+declare i64 @PyTuple_Size(ptr)
+declare void @Py_DecRef(ptr)
 declare void @Py_IncRef(ptr)
 """
 
@@ -66,7 +79,7 @@ read:
   %signature_object = call ptr @PyTuple_GetItem(ptr %self, i64 0)
   %externals_place = getelementptr ptr, ptr %arguments, i64 1
   %sizes_place = getelementptr ptr, ptr %arguments, i64 2
-  %list = load ptr, ptr %arguments, align 8
+  %inputs = load ptr, ptr %arguments, align 8
   %externals_object = load ptr, ptr %externals_place, align 8
   %sizes_object = load ptr, ptr %sizes_place, align 8
   %signature = call ptr @PyLong_AsVoidPtr(ptr %signature_object)
@@ -77,35 +90,52 @@ read:
   br i1 %sound, label %look, label %failed
 
 look:
-  %type_place = getelementptr %Object, ptr %list, i32 0, i32 1
+  %fits = call i1 @bind_all(ptr %inputs, ptr %signature, ptr %externals, ptr %sizes)
+  %answer = zext i1 %fits to i64
+  %result = call ptr @PyBool_FromLong(i64 %answer)
+  ret ptr %result
+
+misused:
+  %raised = call i32 @PyErr_BadArgument()
+  br label %failed
+failed:
+  ret ptr null
+}
+"""
+
+ALL = """
+; Whether `inputs` are what the signature asks for; their addresses and the symbols' values go to the tables.
+define internal i1 @bind_all(ptr %inputs, ptr %signature, ptr %externals, ptr %sizes) {
+entry:
+  %type_place = getelementptr %Object, ptr %inputs, i32 0, i32 1
   %type = load ptr, ptr %type_place, align 8
-  %list_type = load ptr, ptr %signature, align 8
-  %is_list = icmp eq ptr %type, %list_type
-  br i1 %is_list, label %measure, label %unfit
+  %tuple_type = load ptr, ptr %signature, align 8
+  %is_tuple = icmp eq ptr %type, %tuple_type
+  br i1 %is_tuple, label %measure, label %end
 
 measure:
   %array_type_place = getelementptr %Signature, ptr %signature, i32 0, i32 1
   %number_place = getelementptr %Signature, ptr %signature, i32 0, i32 2
-  %inputs_place = getelementptr %Signature, ptr %signature, i32 0, i32 3
+  %records_place = getelementptr %Signature, ptr %signature, i32 0, i32 3
   %array_type = load ptr, ptr %array_type_place, align 8
   %number = load i64, ptr %number_place, align 8
-  %inputs = load ptr, ptr %inputs_place, align 8
-  %length = call i64 @PyList_Size(ptr %list)
+  %records = load ptr, ptr %records_place, align 8
+  %length = call i64 @PyTuple_Size(ptr %inputs)
   %as_many = icmp eq i64 %length, %number
-  br i1 %as_many, label %next, label %unfit
+  br i1 %as_many, label %next, label %end
 
 next:
   %i = phi i64 [ 0, %measure ], [ %following, %fits ]
   %left = icmp slt i64 %i, %number
-  br i1 %left, label %each, label %fit
+  br i1 %left, label %each, label %end
 each:
-  %object = call ptr @PyList_GetItem(ptr %list, i64 %i)
-  %input = getelementptr %Input, ptr %inputs, i64 %i
+  %object = call ptr @PyTuple_GetItem(ptr %inputs, i64 %i)
+  %input = getelementptr %Input, ptr %records, i64 %i
   %good = call i1 @fit_array(ptr %object, ptr %array_type, ptr %input)
-  br i1 %good, label %sized, label %unfit
+  br i1 %good, label %sized, label %end
 sized:
   %agrees = call i1 @fit_sizes(ptr %object, ptr %input, ptr %sizes)
-  br i1 %agrees, label %fits, label %unfit
+  br i1 %agrees, label %fits, label %end
 fits:
   %data_place = getelementptr %Array, ptr %object, i32 0, i32 1
   %index_place = getelementptr %Input, ptr %input, i32 0, i32 3
@@ -116,17 +146,9 @@ fits:
   %following = add i64 %i, 1
   br label %next
 
-fit:
-  %true = call ptr @PyBool_FromLong(i64 1)
-  ret ptr %true
-unfit:
-  %false = call ptr @PyBool_FromLong(i64 0)
-  ret ptr %false
-misused:
-  %raised = call i32 @PyErr_BadArgument()
-  br label %failed
-failed:
-  ret ptr null
+end:
+  %result = phi i1 [ true, %next ], [ false, %entry ], [ false, %measure ], [ false, %each ], [ false, %sized ]
+  ret i1 %result
 }
 """
 

@@ -78,12 +78,8 @@ class CudaBinding(Bound):
             for cell in self._cells:
                 home(cell, self._on, lane).for_use(cell, lane, False)
 
-    def quickly(self, values: list[Any]) -> list[Any] | None:
-        """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others.
-
-        Args:
-            values: a list that nobody else changes.
-        """
+    def quickly(self, values: tuple[Any, ...]) -> list[Any] | None:
+        """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others."""
         if self._bind_inputs is None:
             return None
         addresses, sizes = self._addresses(), self._sizes()
@@ -115,7 +111,7 @@ class CudaBinding(Bound):
         else:
             self._frames.appendleft(frame)
         if self._effects is not None:
-            return self._effects.settle(results, dict(zip(self._symbols, layout.sizes.values(), strict=True)))
+            return self._effects.settle(results, lambda: dict(zip(self._symbols, layout.sizes.values(), strict=True)))
         return results
 
     def _run(self, frame: Frame, layout: Layout, arrays: Sequence[Given], lane: Lane) -> list[Any]:

@@ -31,7 +31,7 @@ class Home:
         self.wrote: Lane | None = lane
         self.read: set[Lane] = set()
         cell.elsewhere = self
-        Cell.any_elsewhere = True
+        Cell.any_elsewhere.value = True
 
     def for_use(self, cell: Cell, lane: Lane, writes: bool) -> None:
         """Lets a lane wait for those before it, and brings the value here if it is not."""

@@ -65,13 +65,16 @@ class Function:
 
         Raises: ArgumentError for another number of inputs; what the runtime raises for values that do not fit.
         """
+        results = self.compiled(self._given(inputs))
+        return results[0] if self._one_out else results
+
+    def _given(self, inputs: Any) -> Sequence[Any]:
+        """What the runtime's function is given for these inputs.  Raises ArgumentError for another number of them."""
         wrapped = isinstance(inputs, (list, tuple)) and (not self._one_in or len(inputs) == 1)
         values = inputs if wrapped else [inputs]
         if len(values) != len(self.inputs):
             raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
-
-        results = self.compiled(self._arrays(values) if self._sparse else values)
-        return results[0] if self._one_out else results
+        return self._arrays(values) if self._sparse else values
 
     def _arrays(self, values: Sequence[Any]) -> list[Any]:
         """The values with each sparse one as its arrays, and those of the sparse variables that nobody feeds."""
@@ -92,11 +95,7 @@ class Function:
 
         Raises: what a call raises.
         """
-        wrapped = isinstance(inputs, (list, tuple)) and (not self._one_in or len(inputs) == 1)
-        values = inputs if wrapped else [inputs]
-        if len(values) != len(self.inputs):
-            raise ArgumentError(f"{self.name} takes {len(self.inputs)} inputs, got {len(values)}")
-        return self.compiled.profile(self._arrays(values) if self._sparse else values, seconds)
+        return self.compiled.profile(self._given(inputs), seconds)
 
     @property
     def graph(self) -> Graph:
