@@ -157,7 +157,7 @@ class CudaBinding(Bound):
                 while len(frame.recorded) >= RECORDINGS:
                     frame.recorded.popitem(last=False)
                 recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs),
-                                                          in_turn=self.is_watched)
+                                                          in_turn=self.in_turn)
             frame.recorded.move_to_end(key)
             run: Callable[[Machine], None] = recorded.run
         else:
@@ -173,8 +173,8 @@ class CudaBinding(Bound):
             undo()
             raise
 
-    is_watched = False
-    """Whether anything watches what the program does, which is done one after the other then."""
+    in_turn = False
+    """Whether all that the program does is done one after the other, also what is independent."""
 
     def watcher(self, machine: Machine) -> Watcher | None:
         """What watches the program on a machine."""

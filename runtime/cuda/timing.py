@@ -83,7 +83,7 @@ class Stopwatch:
 class _Clocked(CudaBinding):
     """A binding whose launches are timed."""
 
-    is_watched = True
+    in_turn = True
 
     def __init__(self, clock: _Clock, program: WatchedOnGpu, closed: Closed, inputs: int, kept: Sequence[Kept],
                  effects: Effects) -> None:
