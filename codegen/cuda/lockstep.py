@@ -136,6 +136,9 @@ class _Run:
                 inside = mask & self.array(self.value(test, mask), np.dtype(bool))
                 if inside.any():
                     self.body(body, inside)
+            case ast.While(test=test, body=body):
+                while (mask := mask & self.array(self.value(test, mask), np.dtype(bool))).any():
+                    self.body(body, mask)
             case ast.For(target=ast.Name(id=name), iter=ast.Call(args=args), body=body):
                 self.loop(name, [self.value(a, mask) for a in args], body, mask)
             case ast.Pass():
