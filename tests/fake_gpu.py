@@ -96,12 +96,7 @@ class FakeGpu:
             self.launched.append(source.name)
             arrays = [self.array(address, dims.evaluate(number, sizes), dtype.numpy)
                       for address, number, dtype in zip(parameters, source.counts, source.dtypes, strict=False)]
-            changes = [(start, start + array.nbytes)
-                       for start, array, written in zip(parameters, arrays, source.written, strict=False) if written]
-            read = [(array, array.copy()) for start, array in zip(parameters, arrays, strict=False)
-                    if not any(first < start + array.nbytes and start < end for first, end in changes)]
             lockstep.run(source, arrays, sizes)
-            assert all(now.tobytes() == before.tobytes() for now, before in read), f"{source.name} writes what it reads"
         except Exception as error:
             self.errors.append(f"{type(error).__name__}: {error}")
 
