@@ -9,6 +9,7 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.convolution import conv_loops
 from tensorc.codegen.keep import keep_values
 from tensorc.codegen.lower import Lowered, Scratch
+from tensorc.codegen.schedule import by_rows
 from tensorc.codegen.share import share_values
 from tensorc.codegen.transform import collapse, merge_loops, split
 from tensorc.ir import dims
@@ -19,8 +20,11 @@ CHUNK = 16384
 LONG = 4 * CHUNK
 """Elements up to which a reduction is not worth cutting."""
 
-FEW = 2048
-"""Points of a grid up to which the reductions over it are cut into chunks."""
+FEW_COLUMNS = 2048
+"""Points of a grid up to which reductions that have their lanes over it are cut: many points are one unit."""
+
+FEW_ROWS = 64
+"""Points of a grid up to which reductions that have their lanes in the loop are cut: each point is a unit."""
 
 
 def prepare(lowered: Lowered) -> list[Lowered]:
@@ -83,10 +87,12 @@ def reduction(kernel: ir.Kernel) -> Reduction | None:
 def _cut(kernel: ir.Kernel) -> Iterator[ir.Kernel]:
     """The kernel, or its two halves where one long reduction would leave most threads idle."""
     found = reduction(kernel)
-    if found is not None and found.points <= FEW:
-        each = found.points * found.inner
-        chunk = CHUNK // max(1, each) or 1
-        if not (isinstance(found.loop.extent, int) and found.loop.extent * each <= LONG):
+    if found is not None:
+        rows = by_rows(kernel)
+        extent, elements = found.loop.extent, found.points * found.inner
+        chunk = CHUNK // max(1, found.inner if rows else elements) or 1
+        is_long = not isinstance(extent, int) or (extent > chunk and extent * elements > LONG)
+        if is_long and found.points <= (FEW_ROWS if rows else FEW_COLUMNS):
             yield from split(kernel, found.loop.var, chunk)
             return
     yield kernel

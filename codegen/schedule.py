@@ -94,6 +94,11 @@ def schedule(k: ir.Kernel, bits: int, registers: int = 16) -> Schedule:
     return Schedule(best, (), None, width, _at_most(unroll, extent, width), BLOCK, stream)
 
 
+def by_rows(k: ir.Kernel) -> bool:
+    """Whether loops of a kernel carry the lanes, not its grid: each point of the grid is a unit of work then."""
+    return schedule(k, LINE * 8).vector is None
+
+
 def box_schedule(k: ir.Kernel, bits: int) -> Schedule:
     """The schedule of an elementwise kernel that runs on rectangles: lanes along its last grid variable."""
     last = k.grid[-1][0]

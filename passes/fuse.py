@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, nested, users
 from tensorc.ir.kernels import Group, Plan, memory_of, reduced_axes
@@ -37,6 +38,9 @@ PRODUCTS = frozenset(("matmul", "conv"))
 
 ALONE = frozenset(("along", "scatter", "sparse", "written", "loop", "choice"))
 """Kinds of clusters that take in nothing else."""
+
+REPEATED = 16
+"""Most operations, over all their repetitions, that are repeated for the sake of an element that is not stored."""
 
 LIMIT = 160
 """Nodes in one cluster, so that a kernel's live values stay within reach of a register allocator."""
@@ -179,8 +183,8 @@ class _Fusion:
                 return None
             back = {o: i for i, o in follow.items()}
             return self.joined(outer, inner, back, inner.frame, inner.kind)
-        elif wider:                              # computed once, used by many: through memory
-            return None
+        elif wider and not (closed and inner.kind == outer.kind == "map" and _is_repeated_cheaply(inner, outer, wider)):
+            return None                          # computed once, used by many: through memory
         if not monotonic and not (closed and not inner.reduced and inner.product is None):
             return None
         reduced = frozenset(follow[i] for i in inner.reduced)
@@ -397,6 +401,13 @@ def agrees(union: Cluster, first: Cluster) -> bool:
 def _bears_repetition(inner: Cluster, node: Node) -> bool:
     """Is what `node` reads cheap enough to be computed once for each reading?  A gather may read a row many times."""
     return node.op.name != "gather" or all(n.op.name in CHEAP for n in inner.nodes)
+
+
+def _is_repeated_cheaply(inner: Cluster, outer: Cluster, wider: Iterable[int]) -> bool:
+    """Is `inner` so little work, and each of its elements used so few times, that it is better repeated than stored?"""
+    times = dims.product(outer.frame[o] for o in wider)
+    few = isinstance(times, int) and times * sum(not n.op.view for n in inner.nodes) <= REPEATED
+    return few and all(n.op.name in CHEAP or n.op.view or is_shift(n) for n in inner.nodes)
 
 
 def is_shift(node: Node) -> bool:

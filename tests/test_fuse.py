@@ -25,6 +25,14 @@ PLANS = {
           %3 = exp(%2)
           return %3
     """,
+    "repeated_twice": """
+        graph g(x: f32[n,1,m], y: f32[n,1,m], w: f32[2,1], v: f32[200,1])
+          %0 = sub(x, y)
+          %1 = mul(%0, w)
+          %2 = add(x, y)
+          %3 = mul(%2, v)
+          return %1, %3
+    """,
     "softmax": """
         graph g(x: f32[n,10])
           %0 = softmax(x) {axis=1}

@@ -156,17 +156,20 @@ def test_oracle_agrees_on_grown_graphs(seeds: range) -> None:
 
 
 def test_long_reductions_are_cut_by_sizes_alone() -> None:
-    for text, parts in (
-        ("x: f32[n]", 2),                # one number from many
-        ("x: f32[100000]", 2),
-        ("x: f32[1000]", 1),             # short
-        ("x: f32[n,m]", 1),              # as many results as a size says
-        ("x: f32[n,64]", 2),
-        ("x: f32[n,4096]", 1),           # enough of them
+    for text, axis, parts in (
+        ("x: f32[n]", 0, 2),                # one number from many
+        ("x: f32[100000]", 0, 2),
+        ("x: f32[1000]", 0, 1),             # short
+        ("x: f32[n,m]", 0, 1),              # as many results as a size says
+        ("x: f32[n,64]", 0, 2),
+        ("x: f32[n,4096]", 0, 1),           # enough of them
+        ("x: f32[64,n]", 1, 2),
+        ("x: f32[65,n]", 1, 1),             # enough rows
+        ("x: f32[32,16384]", 1, 1),         # short rows
     ):
         (graph,) = parse(f"""
             graph g({text})
-              %0 = sum(x) {{axes=[0], keepdims=false}}
+              %0 = sum(x) {{axes=[{axis}], keepdims=false}}
               return %0
         """)
         assert len(lowered(planned(graph))) == parts, text

@@ -290,12 +290,23 @@ class Instructions:
         i = self.integers
         return self.from_bits(i.binary("shl", i.plus(exponent, i.c(self.bias)), i.c(self.mantissa)))
 
+    @property
+    def vanishing(self) -> int:
+        """An exponent of 2 so low that the product with a number below 2 is 0."""
+        return -(self.bias + self.mantissa + 2)
+
     def scaled(self, x: str, exponent: str) -> str:
-        """x · 2^exponent in two steps, so that overflow, denormals and exponents beyond either come right."""
+        """x · 2^exponent for 1/2 < x < 2 and vanishing <= exponent <= bias + 2; overflow and denormals come right.
+
+        Two factors, of which the second is 2^-lift or 2, so that the first is a normal number but for `vanishing`,
+        where it is 0: a product that surely is 0 is not left to rounding, for which processors take an assist of a
+        hundred cycles.
+        """
         i = self.integers
-        half = i.binary("ashr", exponent, i.c(1))
-        rest = i.minus(exponent, half)
-        return self.times(self.times(x, self.power_of_two(half)), self.power_of_two(rest))
+        lift = self.mantissa + 2
+        small = i.compare("slt", exponent, i.c(0))
+        first = self.power_of_two(i.plus(exponent, i.select(small, i.c(lift), i.c(-1))))
+        return self.times(self.times(x, first), self.select(small, self.c(2.0**-lift), self.c(2.0)))
 
     def split_exponent(self, x: str) -> tuple[str, str]:
         """(m, e) with x = m · 2^e, sqrt(1/2) <= m < sqrt(2), e of `self.integers`, for positive normal x."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tensorc.codegen.cpu.vectormath import Instructions
 from tensorc.ir.types import DType, f16, f32, f64, i16
 
@@ -46,8 +48,22 @@ def _from_float(o: Instructions, x: str, out: Instructions) -> str:
         return o.convert("fpext", x, out) if o.half else _widened_by_integers(o, x, out)
     if out.dtype.is_float:
         return o.convert("fpext" if out.dtype is f64 else "fptrunc", x, out)
-    name = "fptoui" if out.unsigned else "fptosi"
-    return o.emit(f"call {out.T} @llvm.{name}.sat.{out.tag}.{o.tag}({o.T} {x})")
+    return _saturated(o, x, out)
+
+
+def _saturated(o: Instructions, x: str, out: Instructions) -> str:
+    """Floats to integers within their range, NaN to 0.  LLVM has an intrinsic, which x86 runs lane by lane."""
+    least, most = np.iinfo(out.dtype.numpy).min, np.iinfo(out.dtype.numpy).max
+    top = o.dtype.numpy.type(most)
+    if int(top) > most:
+        top = np.nextafter(top, o.dtype.numpy.type(0))
+
+    within = o.when("ogt", x, o.c(least), x, o.c(least))     # NaN becomes the least
+    within = o.when("olt", within, o.c(top), within, o.c(top))
+    whole = o.convert("fptoui" if out.unsigned else "fptosi", within, out)
+    if top < most:
+        whole = out.select(o.compare("ogt", x, o.c(top)), out.c(most), whole)
+    return out.select(o.compare("uno", x, x), out.c(0), whole)
 
 
 def _narrowed_twice(o: Instructions, x: str) -> str:

@@ -53,8 +53,7 @@ def exp_reduced(o: Instructions, r: str) -> str:
 
 def exp(o: Instructions, x: str) -> str:
     """exp x: denormal results, overflow to inf, 0 of -inf, NaN of NaN."""
-    x = o.clamp(x, *((-746.0, 710.0) if o.dtype is f64 else (-104.0, 89.0)))
-    r, n = reduced(o, x)
+    r, n = reduced(o, o.clamp(x, o.vanishing / LOG2_E, 710.0 if o.dtype is f64 else 89.0))
     return o.scaled(exp_reduced(o, r), n)
 
 
@@ -81,9 +80,9 @@ def exp_of_minus_magnitude(o: Instructions, x: str) -> str:
     logarithms taken of the result repay: their own errors come on top.
     """
     high, low = LN2_F64 if o.dtype is f64 else LN2_F32
-    floor = -746.0 if o.dtype is f64 else -104.0
+    floor = o.c(o.vanishing / LOG2_E)
     a = o.negated(o.magnitude(x))
-    a = o.when("olt", a, o.c(floor), o.c(floor), a)
+    a = o.when("olt", a, floor, floor, a)
 
     n, exponent = o.rounded_product(a, LOG2_E)
     first = o.muladd(n, o.c(-high), a)
@@ -96,7 +95,7 @@ def exp_of_minus_magnitude(o: Instructions, x: str) -> str:
     y = o.plus(s, o.muladd(p, z, s_low))
 
     # Exponents here are not positive: one lift keeps the power of two normal, and a constant takes it back.
-    lift = o.bias // 2 + 1
+    lift = o.mantissa + 2
     lifted = o.times(y, o.power_of_two(o.integers.plus(exponent, o.integers.c(lift))))
     return o.times(lifted, o.c(2.0**-lift))
 

@@ -52,7 +52,7 @@ def _f32(o: Instructions, m: str, e: str, y: str) -> str:
     wide = o.like(f64)
     f = wide.minus(o.convert("fpext", m, wide), wide.c(1.0))
     log2 = wide.muladd(wide.poly2(LOG2_OF_F32, f, wide.times(f, f)), f, o.integers.convert("sitofp", e, wide))
-    exponent = wide.clamp(wide.times(o.convert("fpext", y, wide), log2), -200.0, 200.0)
+    exponent = wide.clamp(wide.times(o.convert("fpext", y, wide), log2), o.vanishing, o.bias + 2)
 
     n, _ = wide.rounded(exponent)
     r = wide.convert("fptrunc", wide.minus(exponent, n), o)
@@ -70,9 +70,9 @@ def _f64(o: Instructions, m: str, e: str, y: str) -> str:
     p, rest = o.two_product(y, high)
     rest = o.muladd(y, low, rest)
 
-    beyond = o.compare("ogt", o.magnitude(p), o.c(800.0))
-    p = o.clamp(p, -800.0, 800.0)
-    rest = o.select(beyond, o.c(0.0), rest)
+    within = o.clamp(p, o.vanishing / LOG2_E, (o.bias + 2) / LOG2_E)
+    rest = o.select(o.compare("one", within, p), o.c(0.0), rest)
+    p = within
 
     n, exponent = o.rounded_product(p, LOG2_E)
     r = o.muladd(n, o.c(-LN2_F64[0]), p)
