@@ -133,7 +133,8 @@ class CudaBinding(Bound):
                 assert place is not None
                 ctypes.memmove(frame.staging.address + place, stream.take().ctypes.data, KEY)
             self._compute(frame, layout, [*here, *(o for o in outputs if o is not None)], arrays, outputs, lane)
-            self._on.libraries.trim()
+            if self.program.calls:
+                self._on.libraries.trim()
             for cell, each in zip(self._cells, homes, strict=True):
                 each.was_used(cell, lane, cell in self._written)
             lane.mark()
