@@ -14,7 +14,9 @@ from test_check import training
 from test_cuda_libraries import OnGpu
 
 from tensorc import backend as K
+from tensorc.errors import ArgumentError
 from tensorc.inspect.found import Found
+from tensorc.inspect.page import page
 from tensorc.inspect.times import profile_of
 from tensorc.passes.pipeline import default
 from tensorc.runtime.cuda import timing
@@ -93,3 +95,5 @@ def test_a_graph_from_text_is_timed_where_programs_run() -> None:
     graph = K.function([x], [K.exp(x)], name="text").compiled.graph
     profile = profile_of(Found(("text",), graph, default()), {"x_0": 7})
     assert (profile.gpu, profile.sizes) == ("Fake GPU", {"x_0": 7})
+    with pytest.raises(ArgumentError, match="text was timed on Fake GPU, but the page shows kernels for the CPU"):
+        page([Found(("text",), graph, default())], "text", [profile])

@@ -156,7 +156,7 @@ function timeCell({ times }) {
 function aboutCall(profile) {
   const { limits, sizes } = profile;
   const told = Object.entries(sizes).map(([name, size]) => `${name} = ${size}`);
-  return [`A call takes ${duration(profile.seconds)} (${[...told, profile.on, `median of ${profile.runs} runs`].join(", ")}). `,
+  return [`A call takes ${duration(profile.seconds)} (${[...told, plural(profile.threads, "thread"), `median of ${profile.runs} runs`].join(", ")}). `,
     element("span", { class: "quiet" }, `This machine can do ${round(limits.memory / 1e9)} GB/s from memory, ${round(limits.cache / 1e9)} GB/s `
       + `from caches, ${round(limits.flops[0] / 1e9)} GFLOP/s.`)];
 }
