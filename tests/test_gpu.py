@@ -22,6 +22,7 @@ from tensorc import backend as K
 from tensorc.codegen.cuda.compile import INSTALL, missing
 from tensorc.errors import DeviceError
 from tensorc.ir.node import OPS
+from tensorc.runtime.cuda.timing import limits
 
 assert gpu
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,6 +80,15 @@ class TestOnAGpu:
         monkeypatch.setenv("TENSORC_CUDA_LIBRARIES", libraries)
         cases.training(network)
 
+    @pytest.mark.parametrize("network", cases.NETWORKS)
+    def test_kernels_beside_their_references(self, network: Callable[[], cases.Network],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TENSORC_CHECK", "1")
+        cases.training(network)
+
+    def test_profiles(self) -> None:
+        cases.profiled()
+
     def test_results_are_the_same_bits_every_time(self) -> None:
         cases.repeats()
 
@@ -118,6 +128,15 @@ def test_training_on_a_stand_in(network: Callable[[], cases.Network], stand_in: 
 def test_repeats_on_a_stand_in(stand_in: FakeGpu) -> None:
     cases.repeats()
     cases.random_numbers()
+
+
+def test_profiles_and_checks_on_a_stand_in(stand_in: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.runtime.cuda.timing.COPIES", (1 << 12, 1 << 16))
+    limits.cache_clear()
+    cases.profiled(rows=3)
+    limits.cache_clear()
+    monkeypatch.setenv("TENSORC_CHECK", "1")
+    cases.training(cases.dense, rows=(9, 4))
 
 
 def test_no_example_is_left_out() -> None:
