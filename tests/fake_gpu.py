@@ -24,6 +24,7 @@ from tensorc.ir import dims
 from tensorc.runtime.cuda import driver
 from tensorc.runtime.cuda.device import device
 from tensorc.runtime.program import forget_programs
+from tensorc.runtime.variable import Cell
 
 SOURCE = Path(__file__).parent / "fake_cuda" / "driver.c"
 KINDS = ("memory of the device", "memory of the host", "streams", "events", "graphs", "executables", "modules")
@@ -166,6 +167,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     fake = FakeGpu()
     monkeypatch.setattr(driver, "NAMES", (str(built()),))
     monkeypatch.setattr(compiler, "cubins", fake.cubins)
+    monkeypatch.setattr(Cell.any_elsewhere, "value", False)     # or CPU programs would look there from now on
     forget()
     yield fake
     fake.fail(0)
