@@ -35,6 +35,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from gpu_training import STEPS  # noqa: E402
 
 from tensorc import backend as K  # noqa: E402
+from tensorc.errors import DeviceError  # noqa: E402
 
 PACKAGES = ("tensorc", "numpy", "numba", "numba-cuda", "nvidia-nvvm", "nvmath-python", "nvidia-cublas",
             "nvidia-cudnn-frontend", "nvidia-cudnn-cu13", "torch", "jax")
@@ -116,6 +117,18 @@ def setting(name: str, value: str) -> Iterator[None]:
         os.environ.pop(name)
         if before is not None:
             os.environ[name] = before
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Graphs that are recorded within the block do one thing after the other."""
+    from tensorc.runtime.cuda.binding import CudaBinding
+
+    CudaBinding.in_turn = True
+    try:
+        yield
+    finally:
+        CudaBinding.in_turn = False
 
 
 # -- the parts
@@ -238,6 +251,8 @@ def training(b: Bench) -> Iterator[Row]:
     for step in STEPS:
         sizes = step.tiny if b.tiny else step.sizes
         row: Row = {"name": f"{step.name}, {sizes}", "seconds": b.seconds(step.tensorc(b, sizes))}
+        with in_turn():
+            row["one launch after the other"] = b.seconds(step.tensorc(b, sizes))
         if (torch := b.torch()) is not None:
             for name, compiled in (("torch", False), ("torch.compile", True)):
                 row[name] = tried(b, partial(with_torch, torch, step, sizes, compiled))
@@ -364,7 +379,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--budget", type=float, default=480, help="seconds for all of it, 480 by default")
     parser.add_argument("--tiny", action="store_true", help="sizes that show only that it runs")
     options = parser.parse_args(arguments)
-    b = Bench(options.tiny)
+    try:
+        b = Bench(options.tiny)
+    except DeviceError as error:
+        parser.exit(1, f"there is nothing to measure: {error}\n")
     facts = about(b)
     print("\n".join(f"{k}: {v}" for k, v in facts.items()), flush=True)
     rows: list[Row] = []

@@ -239,6 +239,19 @@ class ProgramSpec:
     packed: tuple[Packed, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Site:
+    """What is watched: a step of a program, or with no step a whole run of it.
+
+    Attributes:
+        parts: the numbers of its launches among those that are timed one by one; none of a single launch.
+    """
+
+    program: ProgramSpec
+    step: Step | Loop | Choice | None
+    parts: range = range(0)
+
+
 def parts_of(slot: Slot) -> Iterator[Part]:
     """The memory that a slot moves about in."""
     match slot:

@@ -1,4 +1,5 @@
-"""A function of scalars in LLVM IR, read as a straight line of operations: what can be said once for all lanes.
+"""A function of scalars in LLVM IR, read as a straight line of operations, what can be said once for all lanes; or as
+its blocks, where each lane goes its own way.
 
     define double @custom.scalar(double %x) {            %t = fcmp olt double %x, 0.0
       %t = fcmp olt double %x, 0.0                       %e = call double @llvm.exp.f64(double %x)
@@ -7,7 +8,7 @@
 
 Branches become selections: both sides are computed, and the one that is not taken does not count.  That is the same
 value because nothing that is read here has an effect; who writes divisions of integers sees to it that none traps.  A
-function with a loop, with memory of its own or with tables is no straight line.
+function with a loop is no straight line; one with memory of its own or with tables is not read at all.
 """
 
 from __future__ import annotations
@@ -84,8 +85,45 @@ class Straight:
     kind: str
 
 
+@dataclass(frozen=True)
+class Phi:
+    """A name that gets one value or another, by the block from which control comes."""
+
+    name: str
+    kind: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Steps, and where control goes then.
+
+    Attributes:
+        phis: what is done first, all at once.
+        edges: labels of blocks, the condition for each ("" for none), and whether it is to be false.
+        result: what the function returns here; None where it does not.
+    """
+
+    phis: tuple[Phi, ...]
+    steps: tuple[Step, ...]
+    edges: tuple[tuple[str, str, bool], ...]
+    result: str | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a function by label, its parameters, and the type of the result.
+
+    What a block reads is computed in those before it, but for the values of phis that a loop brings back.
+    """
+
+    params: tuple[tuple[str, str], ...]
+    blocks: Mapping[str, Block]
+    kind: str
+
+
 class _Crooked(Exception):
-    """The function is no straight line."""
+    """The function is no straight line, or not to be read."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -93,6 +131,15 @@ def straight(source: str) -> Straight | None:
     """The function @custom.scalar of LLVM IR `source` as a straight line, or None where it is none."""
     try:
         return _Reader(*_function(source)).straight()
+    except _Crooked:
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def blocks(source: str) -> Blocks | None:
+    """The function @custom.scalar of LLVM IR `source` as blocks; None where there is more in it than operations."""
+    try:
+        return _Reader(*_function(source)).apart()
     except _Crooked:
         return None
 
@@ -146,7 +193,7 @@ class _Reader:
         self.added: dict[tuple[str, ...], str] = {}
         self.conditions: dict[str, str] = {}          # of blocks, as `_reached` finds them
         self.blocks = self._blocks(lines)
-        self.order = self._in_order()
+        self.order: list[str] = []
 
     def _blocks(self, lines: list[str]) -> Mapping[str, _Block]:
         here = "%entry"
@@ -178,7 +225,26 @@ class _Reader:
             case _:
                 raise _Crooked
 
+    def apart(self) -> Blocks:
+        found: dict[str, Block] = {}
+        for label in self._in_order(loops=True):
+            block = self.blocks[label]
+            phis: list[Phi] = []
+            steps: list[Step] = []
+            for line in block.lines:
+                name, opcode, rest = _parts(line)
+                if opcode == "phi":
+                    values = {source: value for value, source in _PHI.findall(rest)}
+                    phis.append(Phi(name, rest.split(" ")[0], values))
+                else:
+                    steps.append(self._step_of(name, opcode, rest))
+            found[label] = Block(tuple(phis), tuple(steps), tuple(block.edges), block.result)
+        if self.kind not in TYPES or any(phi.kind not in TYPES for block in found.values() for phi in block.phis):
+            raise _Crooked
+        return Blocks(self.params, found, self.kind)
+
     def straight(self) -> Straight:
+        self.order = self._in_order()
         results: list[tuple[str, str]] = []
         for label in self.order:
             for line in self.blocks[label].lines:
@@ -192,15 +258,18 @@ class _Reader:
         result = self._chosen(cases, results[-1][1], self.kind)
         return Straight(self.params, tuple(self.steps), result, self.kind)
 
-    def _in_order(self) -> list[str]:
-        """The blocks, each after all that lead to it.  Raises _Crooked for a loop."""
+    def _in_order(self, loops: bool = False) -> list[str]:
+        """The blocks, each after all that lead to it, but for those behind it in a loop.
+
+        Raises _Crooked for a loop unless there may be some.
+        """
         done: list[str] = []
         open_: set[str] = set()
 
         def visit(label: str) -> None:
-            if label in open_:
+            if label in open_ and not loops:
                 raise _Crooked
-            if label not in done:
+            if label not in done and label not in open_:
                 open_.add(label)
                 for target, _, _ in self.blocks[label].edges:
                     visit(target)
@@ -255,16 +324,14 @@ class _Reader:
     # -- operations
 
     def _operation(self, line: str, label: str) -> None:
-        assigned = _ASSIGNED.match(line)
-        assert assigned is not None
-        name, text = assigned.groups()
-        text = " ".join(word for word in text.split(" ") if word not in _FLAGS)
-        opcode, _, rest = text.partition(" ")
-        step = (self._phi(name, rest, label) if opcode == "phi" else
-                self._call(name, text) if opcode == "call" else _plain(name, opcode, rest))
+        name, opcode, rest = _parts(line)
+        self.steps.append(self._phi(name, rest, label) if opcode == "phi" else self._step_of(name, opcode, rest))
+
+    def _step_of(self, name: str, opcode: str, rest: str) -> Step:
+        step = self._call(name, f"call {rest}") if opcode == "call" else _plain(name, opcode, rest)
         if step.kind not in TYPES or step.of not in TYPES:
             raise _Crooked
-        self.steps.append(step)
+        return step
 
     def _phi(self, name: str, rest: str, label: str) -> Step:
         kind = rest.split(" ")[0]
@@ -273,6 +340,8 @@ class _Reader:
         if len({source for source, _, _ in edges}) != len(edges):
             raise _Crooked
         cases = [(self._along(edge), values[edge[0]]) for edge in edges[:-1]]
+        if kind not in TYPES:
+            raise _Crooked
         return Step(name, "freeze", kind, kind, (self._chosen(cases, values[edges[-1][0]], kind),))
 
     def _call(self, name: str, text: str) -> Step:
@@ -292,6 +361,15 @@ class _Reader:
         if {a[0] for a in args} != {kind}:
             raise _Crooked
         return Step(name, function, kind, kind, tuple(a[-1] for a in args))
+
+
+def _parts(line: str) -> tuple[str, str, str]:
+    """The name that an operation gives its value, what it is, and what it is of."""
+    assigned = _ASSIGNED.match(line)
+    assert assigned is not None
+    name, text = assigned.groups()
+    opcode, _, rest = " ".join(word for word in text.split(" ") if word not in _FLAGS).partition(" ")
+    return name, opcode, rest
 
 
 def _plain(name: str, opcode: str, rest: str) -> Step:

@@ -6,16 +6,20 @@ import ctypes
 import threading
 from collections.abc import Sequence
 
+import numpy as np
+
 from tensorc.codegen.cpu.watch import IMPORTS, Watch
 from tensorc.ir.closing import Closed
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime.binding import Array, Binding, Frame
+from tensorc.runtime.bound import Kept
 from tensorc.runtime.checker import Checker
 from tensorc.runtime.debug import tell_program
 from tensorc.runtime.direct import declined
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.variable import Cell
-from tensorc.runtime.watched import Kept, Watched
+from tensorc.runtime.walk import Moment
+from tensorc.runtime.watched import Watched
 
 CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -23,15 +27,11 @@ CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void
 class Checked(Binding):
     """A binding that raises CheckError for the first kernel that does not compute what it should, or makes a NaN.
 
-    Passes that the function was given are tried on random values beforehand: RewriteError names one that changes them.
     Variables have their old values then.  Calls run one after the other.
     """
 
-    def __init__(self, name: str, closed: Closed, pipeline: Pipeline | None, inputs: int, kept: Sequence[Kept],
+    def __init__(self, closed: Closed, pipeline: Pipeline | None, inputs: int, kept: Sequence[Kept],
                  effects: Effects) -> None:
-        if pipeline is not None:
-            from tensorc.passes.checked import check
-            check(closed.graph, pipeline)
         self._alone = threading.Lock()
         self._callbacks = [CALLBACK(self._before), CALLBACK(self._after)]
         addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in self._callbacks]
@@ -39,7 +39,8 @@ class Checked(Binding):
         super().__init__(program, closed, inputs, kept, effects)
         self.direct = declined
         tell_program(program, "compiled, to be checked,")
-        self._checker = Checker(name, program.planned, program.assembly, program.watch.sites)
+        assembly, self._sites = program.assembly, program.watch.sites
+        self._checker = Checker(closed.graph.name, program.planned, assembly.lowered, assembly.spec, self._sites)
         updated = {variable for variable, _ in closed.graph.updates}
         self._updated = [each for param, each in zip(closed.graph.params[inputs:], kept, strict=True)
                          if param in updated and isinstance(each, Cell)]
@@ -60,8 +61,20 @@ class Checked(Binding):
             for cell, value in zip(self._updated, before, strict=True):
                 cell.array[...] = value
 
-    def _before(self, site: int, externals: int, sizes: int, arena: int) -> None:
-        self._checker.before(site, externals, sizes, arena)
+    def _before(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> None:
+        self._checker.before(site, self._moment(site, externals, sizes, arena), _read)
 
-    def _after(self, site: int, externals: int, sizes: int, arena: int) -> None:
-        self._checker.after(site, externals, sizes, arena)
+    def _after(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> None:
+        self._checker.after(site, self._moment(site, externals, sizes, arena), _read)
+
+    def _moment(self, site: int, externals: int | None, sizes: int | None, arena: int | None) -> Moment:
+        """What the tables say that native code runs on."""
+        program = self._sites[site].program
+        buffers = (ctypes.c_uint64 * program.externals).from_address(externals)[:] if externals else []
+        numbers = (ctypes.c_int64 * len(program.sizes)).from_address(sizes)[:] if sizes else []
+        return Moment(buffers, dict(zip(program.sizes, numbers, strict=True)), arena or 0)
+
+
+def _read(address: int, count: int) -> Array:
+    """A copy of bytes of the host."""
+    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)).copy()

@@ -7,16 +7,14 @@ they hand on that is compared.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from tensorc.codegen.cpu.assemble import Assembly
-from tensorc.codegen.cpu.watch import Site
-from tensorc.codegen.spec import Choice, Loop, ProgramSpec
+from tensorc.codegen.lower import Lowered
+from tensorc.codegen.spec import Choice, Loop, ProgramSpec, Site
 from tensorc.errors import CheckError
 from tensorc.ir import dims
 from tensorc.ir.graph import Graph, Location
@@ -25,8 +23,12 @@ from tensorc.ir.node import Node
 from tensorc.ir.text import bodies, inline, labels, operand, shown_graphs, statement, unnamed
 from tensorc.ir.types import numpy_kind
 from tensorc.runtime import verdict
+from tensorc.runtime.walk import Moment
 
 Array = np.ndarray[Any, Any]
+
+Read = Callable[[int, int], Array]
+"""Gives a copy of so many bytes at an address."""
 
 FAULT = "  this is a fault of the compiler"
 
@@ -60,27 +62,30 @@ class _Running:
 
 
 class Memory:
-    """What lies in a program's memory at some moment: the values at the places of a plan."""
+    """What lies in a program's memory at some moment: the values at the places of a plan.
 
-    def __init__(self, graph: Graph, sizes: Mapping[str, int], externals: int, arena: int) -> None:
+    Args:
+        moment: where the program is, and where its buffers are.
+        read: what gives what is there.
+    """
+
+    def __init__(self, graph: Graph, moment: Moment, read: Read) -> None:
         assert graph.plan is not None
         first = len(graph.params)
         self._first = {"param": 0, "constant": first, "output": first + len(graph.plan.constants)}
-        self._sizes, self._externals, self._arena = sizes, externals, arena
+        self._moment, self._read = moment, read
 
     def at(self, place: Place, node: Node) -> Array:
         """A copy of the value of a node that lies at a place."""
-        shape = tuple(dims.evaluate(size, self._sizes) for size in node.shape)
+        shape = tuple(dims.evaluate(size, self._moment.sizes) for size in node.shape)
         count = int(np.prod(shape, dtype=np.int64)) * node.dtype.size
         if not count:
             return np.empty(shape, node.dtype.numpy)
         if place.kind == "arena":
-            address = self._arena + dims.evaluate(place.offset, self._sizes)
+            address = self._moment.arena + dims.evaluate(place.offset, self._moment.sizes)
         else:
-            entry = self._externals + 8 * (self._first[place.kind] + place.index)
-            address = ctypes.c_void_p.from_address(entry).value or 0
-        raw = np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address))
-        return raw.view(node.dtype.numpy).reshape(shape).copy()
+            address = self._moment.externals[self._first[place.kind] + place.index]
+        return self._read(address, count).view(node.dtype.numpy).reshape(shape)
 
 
 class Checker:
@@ -92,25 +97,29 @@ class Checker:
     Args:
         name: the function.
         graph: the planned graph.
+        lowered: for each of its groups, the kernels.
+        spec: the program.
     """
 
-    def __init__(self, name: str, graph: Graph, assembly: Assembly, sites: Sequence[Site]) -> None:
+    def __init__(self, name: str, graph: Graph, lowered: Iterable[tuple[Group, Iterable[Lowered]]], spec: ProgramSpec,
+                 sites: Sequence[Site]) -> None:
         self.error: BaseException | None = None
         self._name = name
         shown = shown_graphs(graph)
         self._work = {n: _Work(n, group, inside, shown[id(inside)]) for n, group, inside in named_groups(graph)}
-        self._graphs = _graphs(assembly.spec, graph, self._work)
-        self._starts, self._ends = self._spans(assembly, sites)
+        self._graphs = _graphs(spec, graph, self._work)
+        self._starts, self._ends = self._spans(lowered, sites)
         self._sites = sites
         self._expected: dict[str, dict[Node, Array]] = {}
         self._running: list[_Running] = []
 
-    def _spans(self, assembly: Assembly, sites: Sequence[Site]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    def _spans(self, lowered: Iterable[tuple[Group, Iterable[Lowered]]],
+               sites: Sequence[Site]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
         """For each site, the groups whose first launch is there, and those whose last one is.
 
         What is packed ahead for the body of a loop is none of the program around it.
         """
-        of_kernel = {each.kernel.name: group.name for group, kernels in assembly.lowered for each in kernels}
+        of_kernel = {each.kernel.name: group.name for group, kernels in lowered for each in kernels}
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         for number, site in enumerate(sites):
@@ -127,28 +136,26 @@ class Checker:
         self._expected.clear()
         self._running.clear()
 
-    def before(self, number: int, externals: int, sizes: int, arena: int) -> None:
+    def before(self, number: int, moment: Moment, read: Read) -> None:
         """The step of a site is about to run."""
-        self._quietly(self._before, number, externals, sizes, arena)
+        self._quietly(self._before, number, moment, read)
 
-    def after(self, number: int, externals: int, sizes: int, arena: int) -> None:
+    def after(self, number: int, moment: Moment, read: Read) -> None:
         """The step of a site has run."""
-        self._quietly(self._after, number, externals, sizes, arena)
+        self._quietly(self._after, number, moment, read)
 
-    def _quietly(self, look: Callable[[Site, int, Memory, dict[str, int]], None], number: int, externals: int,
-                 sizes: int, arena: int) -> None:
+    def _quietly(self, look: Callable[[Site, int, Memory, Mapping[str, int]], None], number: int,
+                 moment: Moment, read: Read) -> None:
         """Looks, unless something was found already.  Native code knows no exceptions, so they are kept."""
         if self.error is not None:
             return
         try:
             site = self._sites[number]
-            names = site.program.sizes
-            known = dict(zip(names, (ctypes.c_int64 * len(names)).from_address(sizes), strict=True)) if names else {}
-            look(site, number, Memory(self._graphs[id(site.program)], known, externals or 0, arena or 0), known)
+            look(site, number, Memory(self._graphs[id(site.program)], moment, read), moment.sizes)
         except BaseException as error:
             self.error = error
 
-    def _before(self, site: Site, number: int, memory: Memory, sizes: dict[str, int]) -> None:
+    def _before(self, site: Site, number: int, memory: Memory, sizes: Mapping[str, int]) -> None:
         if isinstance(site.step, Loop | Choice):
             work = self._work[site.step.source]
             self._running.append(_Running(work, _operands(work.group, memory)))
@@ -161,7 +168,7 @@ class Checker:
                 given = {n: memory.at(place, n) for n, place in zip(work.group.inputs, work.group.reads, strict=True)}
                 self._expected[name] = verdict.evaluate(_computed(work.group), given, sizes)
 
-    def _after(self, site: Site, number: int, memory: Memory, sizes: dict[str, int]) -> None:
+    def _after(self, site: Site, number: int, memory: Memory, sizes: Mapping[str, int]) -> None:
         if isinstance(site.step, Loop | Choice):
             self._leave(self._running[-1], memory)
             self._running.pop()
@@ -174,7 +181,7 @@ class Checker:
 
     # -- kernels
 
-    def _judge(self, work: _Work, values: Mapping[Node, Array], memory: Memory, sizes: dict[str, int]) -> None:
+    def _judge(self, work: _Work, values: Mapping[Node, Array], memory: Memory, sizes: Mapping[str, int]) -> None:
         """Raises CheckError where a group has not computed what its references do, or makes a NaN."""
         group = work.group
         for node, place in zip(group.outputs, group.writes, strict=True):

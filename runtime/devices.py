@@ -52,7 +52,8 @@ def need_gpu(by: str) -> None:
         from tensorc.runtime.cuda.device import device
         device()
     except DeviceError as error:
-        raise DeviceError(f"{by} asks for a GPU, but {error}\n  here: {'; '.join([*gpus(), compiler()])}") from None
+        found = [line for line in gpus() if line != str(error)]
+        raise DeviceError(f"{by} asks for a GPU, but {error}\n  here: {'; '.join([*found, compiler()])}") from None
 
 
 def gpus() -> list[str]:

@@ -54,9 +54,10 @@ GRAPH = """\\
 
 VALUES = Path(__file__).with_name("{values}")  # made up at these sizes where the file is missing
 SIZES = {sizes}
+DEVICE = "{device}"  # where it ran: "cpu" or "cuda"
 
 if __name__ == "__main__":
-    raise SystemExit(replay(parse(GRAPH)[-1], VALUES, SIZES))
+    raise SystemExit(replay(parse(GRAPH)[-1], VALUES, SIZES, device=DEVICE))
 '''
 
 
@@ -77,7 +78,7 @@ def write(folder: Path, graph: Graph, pipeline: Pipeline | None, where: Location
     own = _fresh(folder, graph.name)
     graph = replace(graph, name=re.sub(r"\W|^(?=\d)", "_", graph.name))  # a name that the text can be read by
     passes = pipeline or default()
-    (own / "repro.py").write_text(_script(graph, passes, where, values), encoding="utf-8")
+    (own / "repro.py").write_text(_script(graph, passes, where, values, device), encoding="utf-8")
     if values is not None:
         np.savez(own / VALUES, **values)  # type: ignore[arg-type]
 
@@ -128,7 +129,7 @@ def _as_name(text: str) -> str:
 
 
 def _script(graph: Graph, passes: Pipeline, where: Location | None,
-            values: Mapping[str, np.ndarray[Any, Any]] | None) -> str:
+            values: Mapping[str, np.ndarray[Any, Any]] | None, device: str) -> str:
     own = "" if passes is default() else (f"\nIts passes were {', '.join(passes.names)}.\n"
                                           f"Those that are not the compiler's own go to replay as `passes`.\n")
     return SCRIPT.format(
@@ -139,6 +140,7 @@ def _script(graph: Graph, passes: Pipeline, where: Location | None,
         definitions=_definitions(graph),
         graph=dump(graph).replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
         values=VALUES,
+        device=device,
         sizes=repr(dict.fromkeys(size_symbols(graph), SIZE)).replace("'", '"'),
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tensorc import settings
 from tensorc.codegen.cpu.target import Target
-from tensorc.errors import ArgumentError, DeviceError, DTypeError, ShapeError
+from tensorc.errors import ArgumentError, DTypeError, ShapeError
 from tensorc.ir import dims
 from tensorc.ir.assume import Assumption, Reach, solve
 from tensorc.ir.bounds import least
@@ -25,9 +25,10 @@ from tensorc.ir.node import Node, symbols_of
 from tensorc.ir.types import numpy_kind
 from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
+from tensorc.runtime.bound import bound, checked
 from tensorc.runtime.effects import Effects, with_effects
 from tensorc.runtime.late import without_cuts
-from tensorc.runtime.program import Program, program, program_of, size_symbols
+from tensorc.runtime.program import Program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
@@ -300,19 +301,9 @@ class Function:
             from tensorc.runtime.dump import write
             write(folder, closed.graph, self._passes, self.where, self._values(closed, arrays, kept),
                   self.device)
-        if self.device == "cuda":
-            if settings.check():
-                raise DeviceError(f"{self.name}: TENSORC_CHECK checks the kernels of programs on the CPU only; give it "
-                                  f"device='cpu'")
-            from tensorc.runtime.cuda.binding import CudaBinding
-            from tensorc.runtime.cuda.program import CudaProgram
-            left = len(self._outputs) if self.leaves_outputs else 0
-            made = program_of(CudaProgram, closed.graph, self._passes)
-            return CudaBinding(made, closed, len(self._inputs), kept, effects, left)
-        if settings.check():
-            from tensorc.runtime.check import Checked
-            return Checked(self.name, closed, self._passes, len(self._inputs), kept, effects)
-        return Binding(program(closed.graph, self._passes), closed, len(self._inputs), kept, effects)
+        make = checked if settings.check() else bound
+        left = len(self._outputs) if self.leaves_outputs else 0
+        return make(self.device, closed, self._passes, len(self._inputs), kept, effects, left)
 
     def _values(self, closed: Closed, arrays: Sequence[Array] | None,
                 kept: Sequence[Cell | Stream | Array]) -> dict[str, Array] | None:
@@ -345,13 +336,10 @@ class Function:
         """
         from tensorc.runtime.watched import Apart
 
-        if self.device == "cuda":
-            raise DeviceError(f"{self.name} runs on a GPU, where calls are neither profiled nor checked yet; "
-                              f"make it with device='cpu' for that")
         arrays = self._arrays(values)
         sizes = self._bound(arrays)
         closed = self._closed(self._broadcasting(sizes))
-        return Apart(closed, arrays, sizes, self._kept(closed), self._effects(closed, silent=True))
+        return Apart(closed, arrays, sizes, self._kept(closed), self._effects(closed, silent=True), self.device)
 
     def profile(self, values: Sequence[object], seconds: float = 0.25) -> Profile:
         """Where the time of a call goes, kernel by kernel.

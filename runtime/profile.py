@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tensorc.codegen.cost import cost
 from tensorc.ir import dims
@@ -23,9 +24,12 @@ from tensorc.ir.types import f32, f64
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime import threads
 from tensorc.runtime.limits import Limits, limits
-from tensorc.runtime.program import program
 from tensorc.runtime.timing import Stopwatch
 from tensorc.runtime.watched import Apart, Watched
+
+if TYPE_CHECKING:
+    from tensorc.runtime.cuda.timing import Stopwatch as GpuStopwatch
+    from tensorc.runtime.cuda.watched import WatchedOnGpu
 
 FEWEST = 5
 """Runs that a profile takes at least."""
@@ -91,8 +95,10 @@ class Profile:
         name: the function.
         sizes: what the symbols of its graph stood for.
         runs: over how many runs each time is the median.
+        threads: that it ran on; 0 on a GPU.
         seconds: a run of the program as it always is.
         watched: a run of the program with a clock round each step, all kernels and what lies between them.
+        gpu: the GPU that it ran on; None for the CPU.
     """
 
     name: str
@@ -103,6 +109,12 @@ class Profile:
     watched: float
     rows: tuple[Row, ...]
     limits: Limits
+    gpu: str | None = None
+
+    @property
+    def on(self) -> str:
+        """What it ran on, in words."""
+        return self.gpu or several(self.threads, "thread")
 
     def __getitem__(self, kernel: str) -> Row:
         """The row of a kernel.  Raises KeyError."""
@@ -120,9 +132,9 @@ def profile(apart: Apart, pipeline: Pipeline | None, seconds: float) -> Profile:
 
     Raises: what a call raises.
     """
-    plain = apart.on(program(apart.graph, pipeline))
+    plain = apart.usual(pipeline)
     plain()
-    watch = Stopwatch(apart, pipeline)
+    watch, best, gpu = _clock(apart, pipeline)
     watch.run()
 
     taken: list[float] = []
@@ -138,13 +150,22 @@ def profile(apart: Apart, pipeline: Pipeline | None, seconds: float) -> Profile:
     second = watch.second()
     medians = {name: statistics.median(t.ticks[name] for t in timings) / second for name in timings[0].ticks}
     whole = medians.pop("")
-    rows = _rows(watch.program, apart.sizes, medians, timings[0].calls, limits())
-    return Profile(apart.graph.name, apart.sizes, threads.num_threads(), len(taken), statistics.median(taken), whole,
-                   rows, limits())
+    rows = _rows(watch.program, apart.sizes, medians, timings[0].calls, best)
+    return Profile(apart.graph.name, apart.sizes, 0 if gpu else threads.num_threads(), len(taken),
+                   statistics.median(taken), whole, rows, best, gpu)
 
 
-def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, float], calls: Mapping[str, int],
-          best: Limits) -> tuple[Row, ...]:
+def _clock(apart: Apart, pipeline: Pipeline | None) -> tuple[Stopwatch | GpuStopwatch, Limits, str | None]:
+    """What times a call on its device, what that can do, and its name if it is a GPU."""
+    if apart.device == "cpu":
+        return Stopwatch(apart, pipeline), limits(), None
+    from tensorc.runtime.cuda import timing
+    watch = timing.Stopwatch(apart, pipeline)
+    return watch, timing.limits(), watch.program.on.gpu.name
+
+
+def _rows(program: Watched | WatchedOnGpu, sizes: Mapping[str, int], seconds: Mapping[str, float],
+          calls: Mapping[str, int], best: Limits) -> tuple[Row, ...]:
     """The rows of all kernels that ran, the slowest first."""
     sources = _sources(program.planned)
     inside = _sizes(program.planned, sizes)
@@ -152,8 +173,8 @@ def _rows(program: Watched, sizes: Mapping[str, int], seconds: Mapping[str, floa
     rows = []
     for group, kernels in program.assembly.lowered:
         for kernel in (each.kernel for each in kernels):
-            times, took = calls[kernel.name], seconds[kernel.name]
-            if not times:
+            times, took = calls.get(kernel.name, 0), seconds.get(kernel.name, 0.0)
+            if not times:                   # a step of a loop that has none, or left to a library
                 continue
             spent = cost(kernel, inside[group.name])
             wide = any(b.dtype is f64 for b in kernel.buffers)
@@ -198,7 +219,7 @@ def _text(profile: Profile) -> Iterator[str]:
     """The profile as a table."""
     best, sizes = profile.limits, ", ".join(f"{name} = {n}" for name, n in profile.sizes.items())
     facts = [f"a call takes {_time(profile.seconds)}", several(len(profile.rows), "kernel"),
-             *([sizes] if sizes else []), several(profile.threads, "thread"), f"median of {profile.runs} runs"]
+             *([sizes] if sizes else []), profile.on, f"median of {profile.runs} runs"]
     yield f"{profile.name}: {', '.join(facts)}"
     yield (f"limits: memory {best.memory / 1e9:.0f} GB/s, cache {best.cache / 1e9:.0f} GB/s, "
            f"float32 {best.flops[0] / 1e9:.0f} GFLOP/s, float64 {best.flops[1] / 1e9:.0f} GFLOP/s")

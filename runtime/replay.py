@@ -19,20 +19,23 @@ from tensorc.ir.types import bf16, numpy_kind
 from tensorc.ops.interpret import bind
 from tensorc.passes.choice import chosen
 from tensorc.runtime import verdict
+from tensorc.runtime.bound import Kept
+from tensorc.runtime.devices import chosen as chosen_device
 from tensorc.runtime.effects import Effects
-from tensorc.runtime.program import program, size_symbols
+from tensorc.runtime.program import size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
-from tensorc.runtime.watched import Apart, Kept
+from tensorc.runtime.watched import Apart
 
 Array = np.ndarray[Any, Any]
 
 
-def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
+def call_of(graph: Graph, values: Mapping[str, Array], device: str = "cpu") -> Apart:
     """A call of a graph.
 
     Args:
         values: an array for the name of each parameter; of a random stream its key, [seed, step].
+        device: what it is to run on.
 
     Raises: ArgumentError for a parameter without a value; ShapeError for shapes that do not fit.
     """
@@ -45,7 +48,7 @@ def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
     sizes = bind({p.name: (p.type, array.shape) for p, array in arrays.items()})
     graph.resized(sizes)                            # its shape rules refuse what these sizes do not reach
     kept = [_kept(p, array) for p, array in arrays.items()]
-    return Apart(closed, [], sizes, kept, Effects(graph.name, graph, len(graph.outputs), silent=True))
+    return Apart(closed, [], sizes, kept, Effects(graph.name, graph, len(graph.outputs), silent=True), device)
 
 
 def _array(value: Array, param: Node) -> Array:
@@ -76,25 +79,28 @@ def made_up(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
     return {p.name: _made_up(p, sizes) for p in graph.params}
 
 
-def replay(graph: Graph, values: Path, sizes: Mapping[str, int], passes: Any = None) -> int:
+def replay(graph: Graph, values: Path, sizes: Mapping[str, int], passes: Any = None,
+           device: str = "cpu") -> int:
     """Compiles a graph, runs it, and prints how its results compare with those of the references in NumPy.
 
     Args:
         values: a file of NumPy's with an array for the name of each parameter; where it is missing they are made up.
         sizes: those for which they are.
         passes: as `K.function` takes them; None for the compiler's own.
+        device: what it is to run on, `cpu` or `cuda`.
 
     Returns: 0 where all results are the same within roundings, else 1.
-    Raises: what compiling and running raise; CheckError where TENSORC_CHECK=1 asks for a check.
+    Raises: what compiling and running raise; DeviceError for a GPU where there is none; CheckError where
+        TENSORC_CHECK=1 asks for a check.
     """
     pipeline = chosen(passes)
     given: dict[str, Array] = {}
     if values.exists():
         with np.load(values) as file:
             given = dict(file)
-    apart = call_of(graph, given or made_up(graph, sizes))
+    apart = call_of(graph, given or made_up(graph, sizes), chosen_device(device, "replay"))
 
-    run = apart.checked(pipeline) if settings.check() else apart.on(program(graph, pipeline))
+    run = apart.checked(pipeline) if settings.check() else apart.usual(pipeline)
     results = run()
     found = {f"output {i}": x for i, x in enumerate(results)} | {v.name: apart.now[v.name] for v, _ in graph.updates}
 

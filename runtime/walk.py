@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from tensorc.codegen.places import External, Part, Within
@@ -39,7 +41,35 @@ class Machine(Protocol):
         """Bytes as they are once all that was launched before is done."""
 
 
-def walk(spec: ProgramSpec, machine: Machine, externals: Sequence[int], sizes: Mapping[str, int], arena: int) -> None:
+@dataclass(frozen=True)
+class Moment:
+    """Where a program's memory is while it runs.
+
+    Attributes:
+        externals: the address of each of its buffers that come from outside.
+        sizes: a number for each of its symbols.
+        arena: the address of its arena.
+    """
+
+    externals: Sequence[int]
+    sizes: Mapping[str, int]
+    arena: int
+
+
+What = Launch | Loop | Choice | None
+"""What a program does: with none of these, all of it."""
+
+
+class Watcher(Protocol):
+    """What is told of all that a program does, and that the programs in it do."""
+
+    def before(self, program: ProgramSpec, what: What, moment: Moment) -> None: ...
+
+    def after(self, program: ProgramSpec, what: What, moment: Moment) -> None: ...
+
+
+def walk(spec: ProgramSpec, machine: Machine, externals: Sequence[int], sizes: Mapping[str, int], arena: int,
+         watcher: Watcher | None = None) -> None:
     """Runs a program.
 
     Args:
@@ -47,20 +77,35 @@ def walk(spec: ProgramSpec, machine: Machine, externals: Sequence[int], sizes: M
         sizes: a number for each of its symbols.
         arena: the address of as many bytes as the arena and the largest scratch take.
     """
-    _Walk(machine, sizes).program(spec, externals, arena)
+    _Walk(machine, sizes, watcher).program(spec, externals, arena)
 
 
 class _Walk:
     """One run."""
 
-    def __init__(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+    def __init__(self, machine: Machine, sizes: Mapping[str, int], watcher: Watcher | None) -> None:
         self.machine = machine
         self.sizes = sizes
+        self.watcher = watcher
 
     def number(self, size: Size) -> int:
         return dims.evaluate(size, self.sizes)
 
     def program(self, spec: ProgramSpec, externals: Sequence[int], arena: int) -> None:
+        with self.watched(spec, None, externals, arena):
+            self.steps(spec, externals, arena)
+
+    @contextmanager
+    def watched(self, program: ProgramSpec, what: What, externals: Sequence[int], arena: int) -> Iterator[None]:
+        if self.watcher is None:
+            yield
+            return
+        moment = Moment(externals, self.sizes, arena)
+        self.watcher.before(program, what, moment)
+        yield
+        self.watcher.after(program, what, moment)
+
+    def steps(self, spec: ProgramSpec, externals: Sequence[int], arena: int) -> None:
         def at(place: Part) -> int:
             if isinstance(place, Within):
                 place = place.base
@@ -69,24 +114,28 @@ class _Walk:
         for number, step in enumerate(spec.steps):
             if spec.gate is not None and number == spec.gate.steps and not self.is_open(spec, externals):
                 return
-            match step:
-                case Loop(loop, body):
-                    for_all = self if step.batch is None else self.with_rows(step.batch.rows)
-                    for_all.loop(loop, body, {p: at(p) for p in _places(loop)}, arena)
-                case Choice(choice, bodies):
-                    which = 0 if self.machine.read(at(choice.test), 1) != b"\0" else 1
-                    self.program(bodies[which], list(map(at, choice.slots[which])),
-                                 arena + self.number(choice.arenas[which]))
-                    for copy in choice.copies[which]:
-                        assert not isinstance(copy.source, Before)
-                        self.machine.copy(at(copy.destination), at(copy.source), self.number(copy.count))
-                case tuple():
-                    for launch in step:
-                        self.launch(launch, list(map(at, launch.places)))
+            for each in step if isinstance(step, tuple) else (step,):
+                with self.watched(spec, each, externals, arena):
+                    self.run(each, at, arena)
+
+    def run(self, what: Launch | Loop | Choice, at: Callable[[Part], int], arena: int) -> None:
+        match what:
+            case Loop(loop, body):
+                for_all = self if what.batch is None else self.with_rows(what.batch.rows)
+                for_all.loop(loop, body, {p: at(p) for p in _places(loop)}, arena)
+            case Choice(choice, bodies):
+                which = 0 if self.machine.read(at(choice.test), 1) != b"\0" else 1
+                own = arena + self.number(choice.arenas[which])
+                self.program(bodies[which], list(map(at, choice.slots[which])), own)
+                for copy in choice.copies[which]:
+                    assert not isinstance(copy.source, Before)
+                    self.machine.copy(at(copy.destination), at(copy.source), self.number(copy.count))
+            case Launch():
+                self.launch(what, list(map(at, what.places)))
 
     def with_rows(self, rows: Size) -> _Walk:
         """The same for the body of a loop over all rows of a batch."""
-        return _Walk(self.machine, {**self.sizes, ROWS: self.number(rows)})
+        return _Walk(self.machine, {**self.sizes, ROWS: self.number(rows)}, self.watcher)
 
     def launch(self, launch: Launch, addresses: Sequence[int]) -> None:
         self.machine.launch(launch.kernel, addresses, list(map(self.number, launch.sizes)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,15 +17,16 @@ from tensorc.ops.interpret import bind
 from tensorc.passes.manager import Pipeline
 from tensorc.runtime import threads
 from tensorc.runtime.binding import Binding
+from tensorc.runtime.bound import Kept, bound, checked
 from tensorc.runtime.effects import Effects
 from tensorc.runtime.program import Program, size_symbols
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    from tensorc.runtime.cuda.binding import CudaBinding
 
-Kept = Cell | Stream | Array
-"""What a function keeps for a parameter from call to call."""
+Array = np.ndarray[Any, Any]
 
 
 class Watched(Program):
@@ -54,6 +55,7 @@ class Apart:
         arrays: the inputs, of shapes that `sizes` give to the user's symbols.
         kept: what the function keeps, copied here.
         effects: what a run does besides.
+        device: what it runs on.
 
     Attributes:
         values: of each parameter by name, the value before the call; of a stream its key.
@@ -61,11 +63,12 @@ class Apart:
     """
 
     def __init__(self, closed: Closed, arrays: Sequence[Array], sizes: Mapping[str, int], kept: Sequence[Kept],
-                 effects: Effects) -> None:
-        self.graph = closed.graph
+                 effects: Effects, device: str = "cpu") -> None:
+        self.graph, self.device = closed.graph, device
         self._closed, self._arrays, self._users, self._effects = closed, list(arrays), dict(sizes), effects
         self._kept = [_copy(each) for each in kept]
-        now = [*arrays, *map(value_of, self._kept)]
+        self._bindings: list[CudaBinding] = []
+        now = [*map(np.asarray, arrays), *map(value_of, self._kept)]
         self.values = {p.name: value for p, value in zip(self.graph.params, now, strict=True)}
         types = {p.name: (p.type, self.values[p.name].shape) for p in self.graph.params}
         self.sizes = {name: n for name, n in bind(types).items() if name in size_symbols(self.graph)}
@@ -78,16 +81,25 @@ class Apart:
 
     def on(self, program: Program) -> Callable[[], list[Array]]:
         """What runs the call on a program of its graph, from the state that it finds.  It raises what a call raises."""
-        return self._runs(Binding(program, self._closed, len(self._arrays), self._kept, self._effects))
+        return self.by(lambda *call: Binding(program, *call))
+
+    def by(self, make: Callable[[Closed, int, Sequence[Kept], Effects], Binding | CudaBinding],
+           ) -> Callable[[], list[Array]]:
+        """What runs the call through a binding that is made of it."""
+        return self._runs(make(self._closed, len(self._arrays), self._kept, self._effects))
+
+    def usual(self, pipeline: Pipeline | None) -> Callable[[], list[Array]]:
+        """What runs the call as the function does, on its device."""
+        return self._runs(bound(self.device, self._closed, pipeline, len(self._arrays), self._kept, self._effects))
 
     def checked(self, pipeline: Pipeline | None) -> Callable[[], list[Array]]:
         """What runs the call with each kernel beside its references.  It raises CheckError besides."""
-        from tensorc.runtime.check import Checked
+        return self._runs(checked(self.device, self._closed, pipeline, len(self._arrays), self._kept, self._effects))
 
-        name, inputs = self.graph.name, len(self._arrays)
-        return self._runs(Checked(name, self._closed, pipeline, inputs, self._kept, self._effects))
+    def _runs(self, binding: Binding | CudaBinding) -> Callable[[], list[Array]]:
+        if not isinstance(binding, Binding):
+            self._bindings.append(binding)
 
-    def _runs(self, binding: Binding) -> Callable[[], list[Array]]:
         def run() -> list[Array]:
             outputs = binding.quickly(tuple(self._arrays))
             return binding.run(self._arrays, self._users) if outputs is None else outputs
@@ -103,8 +115,12 @@ class Apart:
             before = self.values[param.name]
             if isinstance(copy, Cell):
                 copy.array[...] = before
+                if copy.elsewhere is not None:
+                    copy.elsewhere.changes, copy.elsewhere.newest = -1, False
             elif isinstance(copy, Stream):
                 copy.state[:] = before.tolist()
+        for binding in self._bindings:
+            binding.bring()
 
 
 def value_of(kept: Kept) -> Array:

@@ -24,6 +24,7 @@ from tensorc.ir import dims
 from tensorc.runtime.cuda import driver
 from tensorc.runtime.cuda.device import device
 from tensorc.runtime.program import forget_programs
+from tensorc.runtime.variable import Cell
 
 SOURCE = Path(__file__).parent / "fake_cuda" / "driver.c"
 KINDS = ("memory of the device", "memory of the host", "streams", "events", "graphs", "executables", "modules")
@@ -146,6 +147,12 @@ class FakeGpu:
         """How many things of each kind there are."""
         return {name: self.library.fake_count(i) for i, name in enumerate(KINDS)}
 
+    def graphs(self) -> tuple[int, int]:
+        """Of how many pieces all graphs are made, and how many of these wait for one another in the longest row."""
+        nodes, depth = ctypes.c_int(), ctypes.c_int()
+        self.library.fake_graphs(ctypes.byref(nodes), ctypes.byref(depth))
+        return nodes.value, depth.value
+
     def check(self) -> None:
         """Nothing went wrong so far."""
         assert self.library.fake_fault() == b""
@@ -160,6 +167,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
     fake = FakeGpu()
     monkeypatch.setattr(driver, "NAMES", (str(built()),))
     monkeypatch.setattr(compiler, "cubins", fake.cubins)
+    monkeypatch.setattr(Cell.any_elsewhere, "value", False)     # or CPU programs would look there from now on
     forget()
     yield fake
     fake.fail(0)

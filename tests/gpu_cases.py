@@ -145,6 +145,18 @@ def training(network: Callable[[], Network], rows: Sequence[int] = (33, 33, 8, 3
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4)
 
 
+def profiled(rows: int = 33) -> None:
+    """Each kernel of a step has a time, and all of them together no more than the step."""
+    inputs, loss, params, batch = recurrent()
+    updates = [(p, p - 0.01 * g) for p, g in zip(params, K.gradients(loss, params), strict=True)]
+    profile = K.function(inputs, [loss], updates, device="cuda").profile(batch(rows), seconds=0.1)
+    assert profile.gpu
+    assert max(row.calls for row in profile.rows) == 7
+    assert all(row.seconds > 0 for row in profile.rows)
+    assert sum(row.seconds for row in profile.rows) < profile.watched * 1.01
+    assert profile.limits.memory > 0 < profile.limits.flops[0]
+
+
 def repeats() -> None:
     """Results are the same bits in every call, replayed or recorded anew."""
     x = K.placeholder((None, 64))

@@ -121,6 +121,12 @@ class Library:
     def matmul_preference_destroy(self, preference: int) -> None:
         assert self.made.pop(preference)["kind"] == "matmul_preference"
 
+    def matmul_desc_destroy(self, product: int) -> None:
+        assert self.made.pop(product)["kind"] == "matmul_desc"
+
+    def matrix_layout_destroy(self, layout: int) -> None:
+        assert self.made.pop(layout)["kind"] == "matrix_layout"
+
     def matmul_desc_set_attribute(self, *args: Any) -> None:
         self.set("matmul_desc", *args)
 

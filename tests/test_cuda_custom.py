@@ -185,11 +185,63 @@ def test_it_is_inlined_in_the_machine_code(name: str) -> None:
         assert ".f64" not in text
 
 
-def test_a_function_with_a_loop_says_that_it_has_no_code_for_a_gpu() -> None:
+def collatz(x):
+    """Two loops, one in the other, that leave early; whole numbers and floats."""
+    steps, n = 0, math.floor(abs(x) * 20) + 1.0
+    while n != 1:
+        if n % 2 == 0:
+            while n % 2 == 0 and steps < 90:
+                n, steps = n / 2, steps + 1
+        else:
+            n, steps = 3 * n + 1, steps + 1
+        if steps >= 90:
+            return -math.exp(n)
+    return math.sqrt(steps) + (0.5 if x < 0 else 0.0)
+
+
+def turning(x, y):
+    """Names that take each other's values at once."""
+    a, b, turns = x, y, 0
+    while a < 40.0 and turns < 12:
+        a, b, turns = b + 1.0, a * 1.5 + 0.5, turns + 1
+    return a - b if turns % 2 else a * b
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("function", [newton, collatz, turning])
+def test_loops_in_scalar_functions(function: Any, dtype: str) -> None:
+    count = function.__code__.co_argcount
+    inputs = [K.placeholder((None, 7), dtype=dtype) for _ in range(count)]
+    y = custom.elementwise(function, gradient=custom.NoGradient("it is not needed"))(*inputs)
+    called = K.function(inputs, [y + 1, K.sum(y, axis=1)])
+    values = [(RNG.uniform(0.1, 3, (9, 7)) if function is newton else RNG.normal(size=(9, 7))).astype(dtype)
+              for _ in inputs]
+    agree(called, *values, tolerance=1e-2 if dtype == "float16" else 1e-6)
+    source, *_ = assembled(called, *values).sources.values()
+    assert "while " in source.text
+
+
+@pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}")
+@pytest.mark.parametrize("function", [newton, collatz, turning])
+def test_loops_have_machine_code(function: Any) -> None:
+    inputs = [K.placeholder((None,)) for _ in range(function.__code__.co_argcount)]
+    y = custom.elementwise(function, gradient=custom.NoGradient("it is not needed"))(*inputs)
+    (source,) = assembled(K.function(inputs, [y * 2]), *[np.ones(3, "f")] * len(inputs)).sources.values()
+    assert cubin(ptx(source)).code.startswith(b"\x7fELF")
+
+
+TABLE = (1.0, 4.0, 9.0, 16.0)
+
+
+def looked_up(x):
+    return TABLE[int(x) % 4]
+
+
+def test_a_function_with_a_table_says_that_it_has_no_code_for_a_gpu() -> None:
     x = K.placeholder((None,))
-    root = custom.elementwise(newton, gradient=lambda x: 0.5 / math.sqrt(x))
-    with pytest.raises(DeviceError, match=r"newton is a function of your own with a loop or a table, .* for a GPU"):
-        assembled(K.function([x], [root(x)]), np.ones(3, "f"))
+    found = custom.elementwise(looked_up, gradient=custom.NoGradient("it is not needed"))
+    with pytest.raises(DeviceError, match=r"looked_up is a function of your own with a table, .* for a GPU"):
+        assembled(K.function([x], [found(x)]), np.ones(3, "f"))
 
 
 # Loops of users.

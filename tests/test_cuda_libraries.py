@@ -436,6 +436,26 @@ def test_equal_functions_do_what_the_settings_said_when_each_was_compiled(gpu: F
         assert computes(tf32, rows) == ["COMPUTE_32F_FAST_TF32"]
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_plans_are_forgotten_that_nobody_uses(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, recorded: bool) -> None:
+    """Of one library's plans, those of the calls to come, and those that graphs were recorded with."""
+    library = stub_cublaslt.install(monkeypatch, OnGpu(gpu))
+    stub_cudnn.install(monkeypatch, OnGpu(gpu))
+    monkeypatch.setattr("tensorc.runtime.cuda.libraries.calls.PLANS", 2)
+    monkeypatch.setattr("tensorc.runtime.cuda.binding.RECORDINGS", 3)
+    if not recorded:
+        monkeypatch.setattr("tensorc.runtime.cuda.layout.RECORDED", 0)
+    x, weights = K.placeholder((None, 16)), [fixed(16, n) for n in (16, 17, 18, 19)]
+    function = K.function([x], [K.dot(x, w) for w in weights], device="cuda")       # more at once than are kept
+    for rows in (9, 9, 10, 11, 12, 13, 9):
+        given = whole(rows, 16)
+        for got, w in zip(function([given]), weights, strict=True):
+            np.testing.assert_array_equal(got, given @ K.get_value(w))
+    of_products = sum(each["kind"] == "matmul_desc" for each in library.made.values())
+    assert of_products <= (4 * 3 if recorded else 4 + 2)
+    assert library.asked >= 4 * 5
+
+
 def test_what_is_shown(golden: Callable[[str, str], None]) -> None:
     x, image = K.placeholder(shape=(None, 784), name="x"), K.placeholder(shape=(None, 32, 32, 16), name="image")
     w, b, filters = fixed(784, 128), fixed(128), fixed(3, 3, 16, 32)

@@ -6,6 +6,7 @@ The same cases are tried on a driver that has no GPU, a few of them, so that wha
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,14 @@ from tensorc import backend as K
 from tensorc.codegen.cuda.compile import INSTALL, missing
 from tensorc.errors import DeviceError
 from tensorc.ir.node import OPS
+from tensorc.runtime.cuda.timing import limits
 
 assert gpu
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ("digits.py --seeds 1 --epochs 12 --out picture.png", "cnn.py --out picture.png", "vae.py --out picture.png",
-            "classifier.py", "own_operations.py")
+EXAMPLES = ("classifier.py", "clipping.py", "cnn.py --out picture.png", "ctc.py",
+            "digits.py --seeds 1 --epochs 12 --out picture.png", "flops.py", "int8.py", "layer.py", "lstm.py",
+            "own_operations.py", "own_pass.py", "resnet.py --out picture.png", "theano_style.py",
+            "vae.py --out picture.png")
 
 
 @pytest.fixture
@@ -76,6 +80,15 @@ class TestOnAGpu:
         monkeypatch.setenv("TENSORC_CUDA_LIBRARIES", libraries)
         cases.training(network)
 
+    @pytest.mark.parametrize("network", cases.NETWORKS)
+    def test_kernels_beside_their_references(self, network: Callable[[], cases.Network],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TENSORC_CHECK", "1")
+        cases.training(network)
+
+    def test_profiles(self) -> None:
+        cases.profiled()
+
     def test_results_are_the_same_bits_every_time(self) -> None:
         cases.repeats()
 
@@ -115,3 +128,24 @@ def test_training_on_a_stand_in(network: Callable[[], cases.Network], stand_in: 
 def test_repeats_on_a_stand_in(stand_in: FakeGpu) -> None:
     cases.repeats()
     cases.random_numbers()
+
+
+def test_profiles_and_checks_on_a_stand_in(stand_in: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tensorc.runtime.cuda.timing.COPIES", (1 << 12, 1 << 16))
+    limits.cache_clear()
+    cases.profiled(rows=3)
+    limits.cache_clear()
+    monkeypatch.setenv("TENSORC_CHECK", "1")
+    cases.training(cases.dense, rows=(9, 4))
+
+
+def test_no_example_is_left_out() -> None:
+    imported = {"common.py", "shapes.py"}
+    assert {each.split()[0] for each in EXAMPLES} == {p.name for p in (ROOT / "examples").glob("*.py")} - imported
+
+
+@pytest.mark.parametrize("name", ["layer.py", "classifier.py"])
+def test_examples_on_a_stand_in(name: str, stand_in: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORC_DEVICE", "cuda")
+    runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    assert stand_in.launched

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_gpu import FakeGpu, gpu
+from fake_gpu import FakeGpu, forget, gpu
 
 assert gpu
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,3 +50,15 @@ def test_a_part_that_fails_leaves_the_others(gpu: FakeGpu, benchmark, monkeypatc
 def test_a_part_ends_when_its_time_is_spent(gpu: FakeGpu, benchmark) -> None:
     rows = benchmark.main(["--tiny", "--only", "memory,copy", "--budget", "0"])
     assert [row.get("error", "")[:8] for row in rows] == ["", "the time"] * 2
+
+
+def test_without_a_gpu_it_says_so(gpu: FakeGpu, benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.library.fake_devices(0, 13000, 9)
+    forget()
+    try:
+        with pytest.raises(SystemExit, match="1"):
+            benchmark.main(["--tiny"])
+    finally:
+        gpu.library.fake_devices(1, 13000, 9)
+        forget()
+    assert "there is nothing to measure" in capsys.readouterr().err

@@ -15,10 +15,10 @@ where `site` is the number of a Site.  They are imported, or defined in the prog
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tensorc.codegen.cpu.target import Target
+from tensorc.codegen.spec import Site
 
 if TYPE_CHECKING:
     from tensorc.codegen.spec import Choice, Loop, ProgramSpec, Step
@@ -31,19 +31,6 @@ WORDS = 3
 
 CLOCKS = {"x86_64": "llvm.readcyclecounter", "aarch64": "llvm.readsteadycounter"}
 """The counter that runs at one rate on all cores, by architecture."""
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """What is watched: a step of a program, or with no step a whole run of it.
-
-    Attributes:
-        parts: the numbers of its launches among those that are timed one by one; none of a single launch.
-    """
-
-    program: ProgramSpec
-    step: Step | Loop | Choice | None
-    parts: range
 
 
 class Watch:

@@ -103,7 +103,8 @@ class _ForCuda(Assembler):
             else:
                 own = dict.fromkeys(x for k in ready for x in k.operands if isinstance(x, Scratch))
                 more = [x for x in own if x not in each.operands]
-                found.append(self.launch(each.kernel, call, (*each.operands, *more), places))
+                whole = self.launch(each.kernel, call, (*each.operands, *more), places)
+                found.append(replace(whole, source=ready[0].kernel.name))
         self.lowered.append((group, tuple(kernels)))
         return found
 

@@ -1,4 +1,5 @@
-"""Functions that users wrote, in the text for a GPU: a straight line of operations, one line of text each.
+"""Functions that users wrote, in the text for a GPU: a straight line of operations, one line of text each; of one with
+a loop, its blocks, among which each thread goes its own way.
 
 What of LLVM has no operator in Python is an intrinsic or a function of libdevice, as everywhere else in the text.
 """
@@ -6,12 +7,25 @@ What of LLVM has no operator in Python is an intrinsic or a function of libdevic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from tensorc.codegen.cuda.scalars import Bench, cast, library, literal, spell
 from tensorc.codegen.scalars import SCALARS
-from tensorc.codegen.straight import INTEGERS, NAMES, PURE, Step, Straight, computing, number, straight
+from tensorc.codegen.straight import (
+    INTEGERS,
+    NAMES,
+    PURE,
+    Block,
+    Blocks,
+    Step,
+    Straight,
+    blocks,
+    computing,
+    number,
+    straight,
+)
 from tensorc.errors import DeviceError
-from tensorc.ir.types import DType, boolean, f32, i8
+from tensorc.ir.types import DType, boolean, f32, i8, i32
 
 FLOATS = frozenset("exp2 log2 log10 tan copysign round trunc".split()) | PURE
 """Functions of floats that libdevice has under the same name."""
@@ -26,36 +40,96 @@ OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "le": "gt", "gt": "le", "ge": "l
 def call(bench: Bench, fn: str, dtypes: tuple[DType, ...], result: DType, args: Sequence[str]) -> str:
     """A call of a user's function on values of these dtypes; lines before it compute parts.
 
-    Raises: DeviceError for a function with a loop or a table.
+    Raises: DeviceError for a function with a table or memory of its own.
     """
     scalar = SCALARS[fn]
     assert scalar.source is not None
     source = scalar.source(dtypes)
+    computed = computing(source, dtypes)
     line = straight(source)
-    if line is None:
-        raise DeviceError(f"{fn} is a function of your own with a loop or a table, which has no code for a GPU; "
-                          f"arithmetic, branches and the functions of `math` have")
-    inlined = _Inlined(bench, line, computing(source, dtypes))
-    return cast(inlined.value(args, dtypes), inlined.dtype(line.kind), result)
+    if line is not None:
+        inlined = _Inlined(bench, line.params, computed)
+        return cast(inlined.along(line, args, dtypes), inlined.dtype(line.kind), result)
+    apart = blocks(source)
+    if apart is None:
+        raise DeviceError(f"{fn} is a function of your own with a table, or memory of its own, which has no code for a "
+                          f"GPU; arithmetic, branches, loops and the functions of `math` have")
+    inlined = _Inlined(bench, apart.params, computed)
+    return cast(inlined.among(apart, args, dtypes), inlined.dtype(apart.kind), result)
 
 
 class _Inlined:
-    """A straight line as lines of text; doubles are of the dtype that is computed in."""
+    """Operations as lines of text; doubles are of the dtype that is computed in."""
 
-    def __init__(self, bench: Bench, line: Straight, computed: DType) -> None:
+    def __init__(self, bench: Bench, params: Sequence[tuple[str, str]], computed: DType) -> None:
         self.bench = bench
-        self.line = line
+        self.params = params
         self.computed = computed
         self.known: dict[str, str] = {}
 
-    def value(self, args: Sequence[str], dtypes: Sequence[DType]) -> str:
-        for (name, kind), text, dtype in zip(self.line.params, args, dtypes, strict=True):
+    def along(self, line: Straight, args: Sequence[str], dtypes: Sequence[DType]) -> str:
+        """The value of a straight line."""
+        self.begin(args, dtypes)
+        for step in line.steps:
+            self.compute(step)
+        return self.operand(line.result, line.kind)
+
+    def among(self, function: Blocks, args: Sequence[str], dtypes: Sequence[DType]) -> str:
+        """The value of a function that goes from block to block: `at` is the number of the one that comes next."""
+        bench = self.bench
+        self.begin(args, dtypes)
+        numbers = {label: number for number, label in enumerate(function.blocks)}
+        for block in function.blocks.values():
+            for phi in block.phis:
+                self.known[phi.name] = self.variable("phi", self.dtype(phi.kind))
+        result = self.variable("result", self.dtype(function.kind))
+        at = self.variable("at", i32)
+
+        with bench.block(f"while {at} >= {literal(0, i32)}:"):
+            for label, block in function.blocks.items():
+                with bench.block(f"if {at} == {literal(numbers[label], i32)}:"):
+                    for step in block.steps:
+                        self.compute(step)
+                    if block.result is not None:
+                        bench.line(f"{result} = {self.operand(block.result, function.kind)}")
+                    if not block.edges:
+                        bench.line(f"{at} = {literal(-1, i32)}")
+                    taken = [self.condition(condition, negated) for _, condition, negated in block.edges]
+                    for (target, _, _), condition in zip(block.edges, taken, strict=True):
+                        with bench.block(f"if {condition}:") if condition else nullcontext():
+                            self.follow(label, function.blocks[target])
+                            bench.line(f"{at} = {literal(numbers[target], i32)}")
+        return result
+
+    def variable(self, wish: str, dtype: DType) -> str:
+        name = self.bench.fresh(wish)
+        self.bench.line(f"{name} = {literal(0, dtype)}")
+        return name
+
+    def condition(self, condition: str, negated: bool) -> str:
+        """A bool, in a variable, since what it is made of may change on the way; "" for none."""
+        if not condition:
+            return ""
+        text = self.operand(condition, "i1")
+        return self.bench.bind(f"negate({text})") if negated else text
+
+    def follow(self, label: str, block: Block) -> None:
+        """What a block finds that is reached from another, all of it computed before any changes."""
+        values = [self.operand(phi.values[label], phi.kind) for phi in block.phis]
+        kept = [self.bench.fresh("t") for _ in values]
+        for name, value in zip(kept, values, strict=True):
+            self.bench.line(f"{name} = {value}")
+        for phi, name in zip(block.phis, kept, strict=True):
+            self.bench.line(f"{self.known[phi.name]} = {name}")
+
+    def begin(self, args: Sequence[str], dtypes: Sequence[DType]) -> None:
+        for (name, kind), text, dtype in zip(self.params, args, dtypes, strict=True):
             self.known[name] = self.bench.bind(cast(text, dtype, self.dtype(kind)))
-        for step in self.line.steps:
-            kinds = ["i1" if step.what == "select" and at == 0 else step.of for at in range(len(step.args))]
-            given = list(map(self.operand, step.args, kinds))
-            self.known[step.name] = self.bench.bind(self.step(step, self.dtype(step.of), given))
-        return self.operand(self.line.result, self.line.kind)
+
+    def compute(self, step: Step) -> None:
+        kinds = ["i1" if step.what == "select" and at == 0 else step.of for at in range(len(step.args))]
+        given = list(map(self.operand, step.args, kinds))
+        self.known[step.name] = self.bench.bind(self.step(step, self.dtype(step.of), given))
 
     def dtype(self, kind: str) -> DType:
         return self.computed if kind == "double" else INTEGERS.get(kind, f32)

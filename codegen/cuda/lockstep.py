@@ -97,6 +97,7 @@ class _Run:
         self.passed = np.zeros((2, *self.shape), np.int64)
         self.names: dict[str, Any] = {}
         values = [*map(_Memory, source.buffers, arrays), *(self.typed(self.index, n) for n in sizes)]
+        self.read_only = [memory for memory, written in zip(values, source.written, strict=False) if not written]
         for parameter, value in zip(function.args.args, values, strict=True):
             self.names[parameter.arg] = value
         self.line = 0
@@ -133,6 +134,9 @@ class _Run:
                 inside = mask & self.array(self.value(test, mask), np.dtype(bool))
                 if inside.any():
                     self.body(body, inside)
+            case ast.While(test=test, body=body):
+                while (mask := mask & self.array(self.value(test, mask), np.dtype(bool))).any():
+                    self.body(body, mask)
             case ast.For(target=ast.Name(id=name), iter=ast.Call(args=args), body=body):
                 self.loop(name, [self.value(a, mask) for a in args], body, mask)
             case ast.Pass():
@@ -383,6 +387,8 @@ class _Run:
         value = self.array(value, memory.data.dtype)
         if np.unique(chosen).size < chosen.size:
             raise self.fail(f"a race: two threads write to one element of {memory.name}")
+        if any(memory is each for each in self.read_only):
+            raise self.fail(f"{memory.name} is written, of which nothing is said")
         if self.apart(memory, memory.writer, memory.written, chosen, mask).any():
             raise self.fail(f"a race: {memory.name} is written where another thread wrote")
         if self.apart(memory, memory.reader, memory.read, chosen, mask).any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,15 @@ class Bench(Protocol):
 
     def bind(self, text: str) -> str:
         """The name of a variable that holds the value of an expression, which a line before computes."""
+
+    def line(self, text: str) -> None:
+        """Writes a line."""
+
+    def block(self, head: str) -> AbstractContextManager[None]:
+        """A compound statement; what is written inside the `with` is its body."""
+
+    def fresh(self, wish: str) -> str:
+        """`wish`, or something like it that is no name yet."""
 
 
 Recipe = Callable[["Bench", DType, tuple[str, ...]], str]

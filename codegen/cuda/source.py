@@ -20,6 +20,7 @@ class Source:
     Attributes:
         text: the function.  It names the intrinsics, `cuda`, `libdevice`, dtypes, and `I`, the type of indices.
         buffers, dtypes, counts: names, element types and numbers of elements of what the pointers point at.
+        written: whether it writes there.
         sizes: the size symbols that follow them, of type `I`.
         blocks: how many blocks are launched; where that is 0 there is nothing to do.
         threads: how many threads a block has.
@@ -32,6 +33,7 @@ class Source:
     buffers: tuple[str, ...]
     dtypes: tuple[DType, ...]
     counts: tuple[Size, ...]
+    written: tuple[bool, ...]
     sizes: tuple[str, ...]
     blocks: Size
     threads: int

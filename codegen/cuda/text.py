@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,6 +26,8 @@ RESERVED = frozenset({
     *(f"{what}{width}{end}" for what in ("load", "store") for width in (2, 4, 8) for end in ("", "_below")),
 })  # fmt: skip
 """Names that the text uses itself, g and l in loops over registers; a kernel's own among them gets an underscore."""
+
+_WRITES = re.compile(r"^ *(\w+)\[.*\] = |^ *store\d(?:_below)?\((\w+), ", re.MULTILINE)
 
 
 class Writer:
@@ -91,8 +94,10 @@ class Writer:
         parameters = ", ".join(map(spelled, (*self.shapes, *self.k.sizes)))
         text = "\n".join([f"def {spelled(name)}({parameters}):", *(self.lines or [f"{INDENT}pass"])]) + "\n"
         counts = tuple(map(dims.product, self.shapes.values()))
-        return Source(spelled(name), text, tuple(self.shapes), tuple(self.dtypes.values()), counts, self.k.sizes,
-                      blocks, threads, schedule, any(map(is_large, counts)))
+        written = _written(text)
+        return Source(spelled(name), text, tuple(self.shapes), tuple(self.dtypes.values()), counts,
+                      tuple(spelled(name) in written for name in self.shapes), self.k.sizes, blocks, threads, schedule,
+                      any(map(is_large, counts)))
 
     # -- sizes
 
@@ -192,6 +197,11 @@ _DRAWS = ("philox_uniform32", "philox_uniform64")
 def spelled(name: str) -> str:
     """A name of the kernel in the text."""
     return f"{name}_" if name in RESERVED else name
+
+
+def _written(text: str) -> frozenset[str]:
+    """What a kernel's text writes to, registers and shared memory among it."""
+    return frozenset(one or other for one, other in _WRITES.findall(text))
 
 
 def _bound(body: ir.Body) -> Iterator[str]:

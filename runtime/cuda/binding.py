@@ -6,10 +6,11 @@ host, the program's own arena, and what goes to the host, at addresses that stay
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from tensorc.runtime.effects import Effects
 from tensorc.runtime.memory import maker
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
-from tensorc.runtime.walk import walk
+from tensorc.runtime.walk import Watcher, walk
 
 Array = np.ndarray[Any, Any]
 Given = Array | DeviceArray
@@ -70,6 +71,12 @@ class CudaBinding(Bound):
         self._none_there = (False,) * inputs
         self._frames: deque[Frame] = deque()
         self._layouts: dict[tuple[Any, ...], Layout] = {}
+
+    def bring(self) -> None:
+        """Brings the values of variables to the device where they are not there, so that the next call need not."""
+        with named(self.name), self._on.current(), self._on.lanes.lent() as lane, self._guard or nullcontext():
+            for cell in self._cells:
+                home(cell, self._on, lane).for_use(cell, lane, False)
 
     def quickly(self, values: tuple[Any, ...]) -> list[Any] | None:
         """The outputs for arrays of the host that fit as they are; None, with nothing done, for all others."""
@@ -118,7 +125,7 @@ class CudaBinding(Bound):
         here = [array for array in arrays if isinstance(array, DeviceArray)]
         outputs = self._outputs(layout, lane)
 
-        with self._guard or contextlib.nullcontext():
+        with self._guard or nullcontext():
             homes = [home(cell, self._on, lane) for cell in self._cells]
             for cell, each in zip(self._cells, homes, strict=True):
                 each.for_use(cell, lane, cell in self._written)
@@ -126,6 +133,8 @@ class CudaBinding(Bound):
                 assert place is not None
                 ctypes.memmove(frame.staging.address + place, stream.take().ctypes.data, KEY)
             self._compute(frame, layout, [*here, *(o for o in outputs if o is not None)], arrays, outputs, lane)
+            if self.program.calls:
+                self._on.libraries.trim()
             for cell, each in zip(self._cells, homes, strict=True):
                 each.was_used(cell, lane, cell in self._written)
             lane.mark()
@@ -141,23 +150,35 @@ class CudaBinding(Bound):
                  outputs: Sequence[DeviceArray | None], lane: Lane) -> None:
         """Adds the program to a lane: of what it changes, all or nothing."""
         machine = Machine(self.program.code, lane, frame.word)
+        frame.needed = machine.needed
         if layout.is_recorded:
             key = layout, self.program.calls and lane, *(array.address for array in there)
             recorded = frame.recorded.get(key)
             if recorded is None:
                 while len(frame.recorded) >= RECORDINGS:
                     frame.recorded.popitem(last=False)
-                recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs))
+                recorded = frame.recorded[key] = Recorded(self._on, self._follow(frame, layout, arrays, outputs),
+                                                          in_turn=self.in_turn)
             frame.recorded.move_to_end(key)
             run: Callable[[Machine], None] = recorded.run
         else:
             run = self._follow(frame, layout, arrays, outputs)
 
-        if self._written and (self._is_undone or not layout.is_recorded):
-            with self._undone(lane):
-                run(machine)
-        else:
+        if not self._written or layout.is_recorded and not self._is_undone:
             run(machine)
+            return
+        undo = self._undo(lane)
+        try:
+            run(machine)
+        except BaseException:
+            undo()
+            raise
+
+    in_turn = False
+    """Whether all that the program does is done one after the other, also what is independent."""
+
+    def watcher(self, machine: Machine) -> Watcher | None:
+        """What watches the program on a machine."""
 
     def _follow(self, frame: Frame, layout: Layout, arrays: Sequence[Given],
                 outputs: Sequence[DeviceArray | None]) -> Callable[[Machine], None]:
@@ -186,27 +207,25 @@ class CudaBinding(Bound):
 
         def follow(machine: Machine) -> None:
             machine.upload(base + staged.start, staging + staged.start, staged.size)
-            walk(spec, machine, externals, layout.sizes, base + layout.arena)
+            walk(spec, machine, externals, layout.sizes, base + layout.arena, self.watcher(machine))
             machine.download(landing, base + landed.start, landed.size)
 
         return follow
 
-    @contextlib.contextmanager
-    def _undone(self, lane: Lane) -> Iterator[None]:
-        """Where the block fails, what it has done to variables is undone."""
+    def _undo(self, lane: Lane) -> Callable[[], None]:
+        """What undoes all that the lane will have done to variables from now on."""
         homes = [(each, cell.array.nbytes) for cell in self._written if isinstance(each := cell.elsewhere, Home)]
         region = Region.of(0, [size for _, size in homes])
         before = self._on.memory.take(region.size, lane)
-        copies = [(each.address, before.address + (place or 0), size)
-                  for (each, size), place in zip(homes, region.places, strict=True) if size]
-        for there, kept, size in copies:
-            self._on.cu.cuMemcpyDtoDAsync_v2(kept, there, size, lane.stream)
-        try:
-            yield
-        except BaseException:
-            for there, kept, size in copies:
-                self._on.cu.cuMemcpyDtoDAsync_v2(there, kept, size, lane.stream)
-            raise
+
+        def copy(back: bool) -> None:
+            for (each, size), place in zip(homes, region.places, strict=True):
+                if size:
+                    ends = each.address, before.address + (place or 0)
+                    self._on.cu.cuMemcpyDtoDAsync_v2(ends[not back], ends[back], size, lane.stream)
+
+        copy(False)
+        return partial(copy, True)
 
     def _outputs(self, layout: Layout, lane: Lane) -> list[DeviceArray | None]:
         """Fresh arrays for the outputs that stay on the device; None for those that do not."""
@@ -272,6 +291,7 @@ class Frame:
         word: on the host, for what the program reads.
         recorded: by layout, the addresses of all arrays that lie elsewhere, and the lane, where a library works in
             memory of that.
+        needed: what has to be there as long as the work that was not recorded.
         last: the lane that has used it last.
         is_done: whether all work in it is done, as far as is known.
     """
@@ -281,6 +301,7 @@ class Frame:
         self.memory = on.memory.take(0, None)
         self.staging, self.landing, self.word = (on.pinned.take(0, None) for _ in range(3))
         self.recorded: OrderedDict[tuple[Any, ...], Recorded] = OrderedDict()
+        self.needed: list[object] = []
         self.last: Lane | None = None
         self.is_done = True
 

@@ -50,10 +50,13 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuStreamWaitEvent": (P, P, U),
     "cuStreamBeginCapture_v2": (P, I),
     "cuStreamEndCapture": (P, P),
+    "cuStreamGetCaptureInfo_v3": (P, P, P, P, P, P, P),
+    "cuStreamUpdateCaptureDependencies_v2": (P, P, P, N, U),
     "cuThreadExchangeStreamCaptureMode": (P,),
     "cuEventCreate": (P, U),
     "cuEventDestroy_v2": (P,),
     "cuEventRecord": (P, P),
+    "cuEventRecordWithFlags": (P, P, U),
     "cuEventQuery": (P,),
     "cuEventSynchronize": (P,),
     "cuEventElapsedTime_v2": (P, P, P),
@@ -70,9 +73,12 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 """For each function, its arguments: pointers and handles, addresses on the device, sizes, numbers."""
 
 OUT_OF_MEMORY, NO_DEVICE, NOT_READY = 2, 100, 600
-NON_BLOCKING, NO_TIMING, PORTABLE = 1, 2, 1
-THREAD_LOCAL, RELAXED = 1, 2
+NON_BLOCKING, NO_TIMING, WITH_TIMING, EXTERNAL, PORTABLE = 1, 2, 0, 1, 1
+THREAD_LOCAL, RELAXED, SET_DEPENDENCIES = 1, 2, 1
 CAPABILITY = 75, 76
+CLOCK, PROCESSORS, DOUBLES = 13, 16, 87
+"""Attributes of a device: kilohertz, multiprocessors, and how many times as fast single precision is as double."""
+
 DEVICE_OF_POINTER = 9
 
 LOST = (214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999)

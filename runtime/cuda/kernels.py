@@ -11,6 +11,7 @@ from tensorc.ir import dims
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import P, number
 from tensorc.runtime.cuda.lanes import Lane, Unready
+from tensorc.runtime.cuda.order import Touch
 
 REMEMBERED = 256
 """Combinations of sizes for which a kernel remembers how it is launched."""
@@ -65,6 +66,15 @@ class Kernel:
         pointers = self._pointers(*range(first, first + ctypes.sizeof(values), 8))
         self._on.cu.cuLaunchKernel(loaded.function, blocks, 1, 1, self._source.threads, 1, 1, 0, lane.stream, pointers,
                                    None)
+
+    def touches(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> list[Touch]:
+        """The memory that a launch reads and writes."""
+        source = self._source
+        known = dict(zip(source.sizes, sizes, strict=True))
+        bytes = [dims.evaluate(count, known) * dtype.size
+                 for count, dtype in zip(source.counts, source.dtypes, strict=True)]
+        return [Touch(address, address + size, written)
+                for address, size, written in zip(addresses, bytes, source.written, strict=True)]
 
     def _launched_at(self, sizes: Sequence[int]) -> tuple[_Loaded, int]:
         """The code for these sizes, and how many blocks there are."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tensorc.runtime.cuda.driver import NO_TIMING, NON_BLOCKING, NOT_READY, Driver, DriverError, P, number
+from tensorc.runtime.cuda.order import Touch
 
 
 class Lane:
@@ -86,14 +87,18 @@ class Lanes:
 class Launchable(Protocol):
     """What a launch of a program names."""
 
-    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> object:
         """Adds its work to that of a lane, or to the graph that is recorded there; the device is current.
 
         Args:
             addresses, sizes: in the order in which the launch has them.
 
+        Returns: what has to be there as long as the work, or the graph; None for nothing.
         Raises: Unready where something has to be done first that cannot be done while a graph is recorded.
         """
+
+    def touches(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> list[Touch]:
+        """The memory that such a launch reads and writes."""
 
 
 class Unready(Exception):

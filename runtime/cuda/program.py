@@ -57,12 +57,19 @@ class CudaProgram(Program):
 
     def __init__(self, graph: Graph, text: str, pipeline: Pipeline | None) -> None:
         self._set(graph, pipeline)
-        self.on: Device = device()
-        self._libraries, tf32 = self.asked()
         made = f"{made_for(self.on.gpu.capability)} {self._libraries}"
         key = identity.of_program(graph, text, pipeline, made)
         entry = store.fetch(key, self._compile)
         self.is_kept = key is not None and store.shared() is not None
+        self._take(entry)
+
+    def _set(self, graph: Graph, pipeline: Pipeline | None) -> None:
+        super()._set(graph, pipeline)
+        self.on: Device = device()
+        self._libraries, self._tf32 = self.asked()
+
+    def _take(self, entry: store.Entry) -> None:
+        """What an entry says that the program does, its kernels and constants loaded."""
         self.spec: ProgramSpec
         code: Mapping[str, Code]
         calls: Mapping[str, Call]
@@ -71,9 +78,9 @@ class CudaProgram(Program):
         self.order: Sequence[int] = entry.facts["order"]
         self.kernels = len(code)
         self.memory = memory_of_program(self.spec)
-        with self._timed("load"), named(graph.name), self.on.current():
+        with self._timed("load"), named(self.graph.name), self.on.current():
             kernels = {name: Kernel(each, self.on, self._wider) for name, each in code.items()}
-            called = {name: Called(call, self.on.libraries, kernels, tf32) for name, call in calls.items()}
+            called = {name: Called(call, self.on.libraries, kernels, self._tf32) for name, call in calls.items()}
             self.code: Mapping[str, Launchable] = {**kernels, **called}
             self._block, *self.addresses = uploaded(self.on, entry.arrays)
 

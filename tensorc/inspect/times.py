@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tensorc.errors import ArgumentError
 from tensorc.inspect.found import Found
+from tensorc.runtime.devices import chosen
 from tensorc.runtime.profile import Profile, profile
 from tensorc.runtime.program import size_symbols
 from tensorc.runtime.replay import call_of, made_up
@@ -48,7 +49,8 @@ def profile_of(found: Found, sizes: Mapping[str, int] | None = None) -> Profile:
     sizes = sizes or {}
     if found.function is None:
         known = dict.fromkeys(size_symbols(found.graph), SIZE) | dict(sizes)
-        return profile(call_of(found.graph, made_up(found.graph, known)), found.pipeline, SECONDS)
+        device = chosen(None, "tensorc --time")
+        return profile(call_of(found.graph, made_up(found.graph, known), device), found.pipeline, SECONDS)
     if sizes:
         raise ArgumentError(f"{found.graph.name} is timed at the sizes of its last call; only those of a .ir file are "
                             f"free to choose")

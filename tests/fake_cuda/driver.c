@@ -21,7 +21,7 @@ typedef void (*Kernel)(const char *entry, const uint64_t *parameters, int count,
 
 typedef struct { uint64_t address; size_t size; char *raw; } Memory;
 typedef struct { char entry[512]; int count, is_loaded; int sizes[PARAMETERS]; } Module;
-typedef struct { int ticket; } Event;
+typedef struct { int ticket, keeps_time; uint64_t done; } Event;
 typedef struct Op {
     enum { TO_DEVICE, TO_HOST, ON_DEVICE, LAUNCH, RECORD, WAIT } kind;
     uint64_t to, from;
@@ -30,10 +30,12 @@ typedef struct Op {
     uint64_t parameters[PARAMETERS];
     unsigned blocks, threads;
     int ticket;
+    Event *event;
+    int number, wait_count, *waits, depth;      /* in a graph: its number, and those of the operations it waits for */
     struct Op *next;
 } Op;
-typedef struct { Op *first, *last; } Queue;
-typedef struct { Queue queue; Queue *captured; } Stream;
+typedef struct { Op *first, *last; int count; } Queue;
+typedef struct { Queue queue; Queue *captured; Op **ends; int end_count; } Stream;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Memory memory[2][MANY];                  /* of the device, of the host */
@@ -48,6 +50,7 @@ static int ticket_count;
 static Kernel run_kernel;
 static int context;                             /* its address is the handle */
 static int captures;                            /* of all threads */
+static uint64_t now;                            /* microseconds: a launch takes 10, a copy 1, and 1 for each 1,000 bytes */
 static __thread int pushed, capturing, mode = 1;
 
 static void blame(const char *text, ...) {
@@ -88,9 +91,14 @@ static void *keep(int kind, void *handle) {
     abort();
 }
 
-static int is_kept(int kind, const void *handle, const char *by) {
+static int is_there(int kind, const void *handle) {
     for (int i = 0; handle && i < MANY; i++)
         if (handles[kind][i] == handle) return 1;
+    return 0;
+}
+
+static int is_kept(int kind, const void *handle, const char *by) {
+    if (is_there(kind, handle)) return 1;
     blame("%s of a handle that is none", by);
     return 0;
 }
@@ -102,6 +110,7 @@ static void drop(int kind, void *handle) {
 
 static Result discard(int kind, void *handle, const char *by) {
     if (!is_kept(kind, handle, by)) return INVALID_HANDLE;
+    if (kind == STREAMS) free(((Stream *)handle)->ends);
     drop(kind, handle);
     free(handle);
     return OK;
@@ -163,11 +172,27 @@ static Result release(int where, uint64_t address) {
 
 /* Streams */
 
+/* What the next operation that is recorded will wait for. */
+static void set_ends(Stream *stream, Op **ends, int count) {
+    Op **own = malloc((count + 1) * sizeof *own);
+    memcpy(own, ends, count * sizeof *own);
+    free(stream->ends);
+    stream->ends = own;
+    stream->end_count = count;
+}
+
 static void add(Stream *stream, const Op *op) {
     Queue *queue = stream->captured ? stream->captured : &stream->queue;
     Op *own = malloc(sizeof *own);
     *own = *op;
     own->next = NULL;
+    if (stream->captured) {
+        own->number = queue->count++;
+        own->wait_count = stream->end_count;
+        own->waits = malloc((stream->end_count + 1) * sizeof *own->waits);
+        for (int i = 0; i < stream->end_count; i++) own->waits[i] = stream->ends[i]->number;
+        set_ends(stream, &own, 1);
+    }
     if (queue->last) queue->last->next = own; else queue->first = own;
     queue->last = own;
 }
@@ -176,6 +201,7 @@ static void empty(Queue *queue) {
     while (queue->first) {
         Op *op = queue->first;
         queue->first = op->next;
+        free(op->waits);
         free(op);
     }
     queue->last = NULL;
@@ -185,6 +211,7 @@ static void drain(Stream *stream, int ticket);
 
 static void perform(Op *op) {
     uint64_t to = op->to, from = op->from;
+    now += op->kind <= ON_DEVICE ? 1 + op->count / 1000 : op->kind == LAUNCH ? 10 : 0;
     switch (op->kind) {
     case TO_DEVICE: case TO_HOST: case ON_DEVICE:
         if ((op->kind != TO_HOST && !find(0, to, op->count)) || (op->kind != TO_DEVICE && !find(0, from, op->count))) {
@@ -201,7 +228,8 @@ static void perform(Op *op) {
         pthread_mutex_lock(&lock);
         return;
     case RECORD:
-        tickets[op->ticket] = 1;
+        if (op->ticket >= 0) tickets[op->ticket] = 1;
+        if (is_there(EVENTS, op->event)) op->event->done = now;
         return;
     case WAIT:
         if (op->ticket >= 0 && !tickets[op->ticket]) drain(ticket_streams[op->ticket], op->ticket);
@@ -247,7 +275,7 @@ Result cuDeviceGet(int *device, int ordinal) {
 Result cuDeviceGetName(char *name, int size, int device) { BEGIN(0); snprintf(name, size, "Fake GPU"); return end(OK); }
 Result cuDeviceGetAttribute(int *value, int which, int device) {
     BEGIN(0);
-    *value = which == 75 ? major : 0;
+    *value = which == 75 ? major : which == 13 ? 1500000 : which == 16 ? 100 : which == 87 ? 2 : 0;
     return end(OK);
 }
 
@@ -368,7 +396,7 @@ Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned flags) {
 Result cuEventCreate(Event **event, unsigned flags) {
     BEGIN(1);
     *event = keep(EVENTS, malloc(sizeof(Event)));
-    (*event)->ticket = -1;
+    **event = (Event){.ticket = -1, .keeps_time = !(flags & 2)};
     return end(OK);
 }
 
@@ -385,7 +413,8 @@ Result cuEventRecord(Event *event, Stream *stream) {
     tickets[ticket_count] = 0;
     ticket_streams[ticket_count] = stream;
     event->ticket = ticket_count++;
-    Op op = {.kind = RECORD, .ticket = event->ticket};
+    event->done = 0;
+    Op op = {.kind = RECORD, .ticket = event->ticket, .event = event};
     add(stream, &op);
     return end(OK);
 }
@@ -404,9 +433,28 @@ Result cuEventSynchronize(Event *event) {
     return end(OK);
 }
 
+/* Within a graph that is recorded, where each run of it records the event. */
+Result cuEventRecordWithFlags(Event *event, Stream *stream, unsigned flags) {
+    BEGIN(0);
+    if (!is_kept(EVENTS, event, __func__) || !is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
+    if (flags != 1 || !stream->captured) {
+        blame("%s with flags %u, %s", __func__, flags, stream->captured ? "recorded" : "not recorded");
+        return end(INVALID_VALUE);
+    }
+    event->done = 0;
+    Op op = {.kind = RECORD, .ticket = -1, .event = event};
+    add(stream, &op);
+    return end(OK);
+}
+
 Result cuEventElapsedTime_v2(float *milliseconds, Event *from, Event *to) {
     BEGIN(0);
-    *milliseconds = 0.5f;
+    if (!is_kept(EVENTS, from, __func__) || !is_kept(EVENTS, to, __func__)) return end(INVALID_HANDLE);
+    if (!from->keeps_time || !to->keeps_time || !from->done || !to->done) {
+        blame("%s of events that tell no time, or not yet", __func__);
+        return end(INVALID_HANDLE);
+    }
+    *milliseconds = (to->done - from->done) / 1e3f;
     return end(OK);
 }
 
@@ -417,6 +465,7 @@ Result cuStreamBeginCapture_v2(Stream *stream, int mode) {
     BEGIN(0);
     if (!is_kept(STREAMS, stream, __func__) || stream->captured) return end(INVALID_HANDLE);
     stream->captured = calloc(1, sizeof(Queue));
+    set_ends(stream, NULL, 0);
     capturing++;
     captures++;
     return end(OK);
@@ -437,11 +486,52 @@ Result cuStreamEndCapture(Stream *stream, Queue **graph) {
     return end(failed);
 }
 
+Result cuStreamGetCaptureInfo_v3(Stream *stream, int *status, uint64_t *id, Queue **graph, Op ***ends, void **data,
+                                 size_t *count) {
+    BEGIN(0);
+    if (!is_kept(STREAMS, stream, __func__)) return end(INVALID_HANDLE);
+    *status = stream->captured != NULL;
+    if (!stream->captured) return end(OK);
+    *ends = stream->ends;
+    *count = stream->end_count;
+    return end(OK);
+}
+
+Result cuStreamUpdateCaptureDependencies_v2(Stream *stream, Op **nodes, void *data, size_t count, unsigned flags) {
+    BEGIN(0);
+    if (!is_kept(STREAMS, stream, __func__) || !stream->captured || flags != 1) return end(INVALID_VALUE);
+    for (size_t i = 0; i < count; i++) {
+        Op *op = stream->captured->first;
+        while (op && op != nodes[i]) op = op->next;
+        if (!op) blame("%s of a node that is none of this graph", __func__);
+    }
+    set_ends(stream, nodes, count);
+    return end(OK);
+}
+
 Result cuGraphInstantiateWithFlags(Queue **executable, Queue *graph, unsigned long long flags) {
     BEGIN(1);
     if (!is_kept(GRAPHS, graph, __func__)) return end(INVALID_HANDLE);
     Stream own = {0};
-    for (Op *op = graph->first; op; op = op->next) add(&own, op);
+    Op **ops = malloc((graph->count + 1) * sizeof *ops);
+    char *is_done = calloc(graph->count + 1, 1);
+    for (Op *op = graph->first; op; op = op->next) ops[op->number] = op;
+    for (int left = graph->count; left; left--) {   /* of what may come next always the last, so that a wait that lacks shows */
+        int next = graph->count, waits = 1;
+        while (waits) {
+            Op *op = ops[--next];
+            waits = is_done[next];
+            for (int i = 0; i < op->wait_count && !waits; i++) waits = !is_done[op->waits[i]];
+        }
+        is_done[next] = ops[next]->depth = 1;
+        for (int i = 0; i < ops[next]->wait_count; i++)
+            if (ops[ops[next]->waits[i]]->depth >= ops[next]->depth) ops[next]->depth = ops[ops[next]->waits[i]]->depth + 1;
+        Op copy = *ops[next];
+        copy.waits = NULL;
+        add(&own, &copy);
+    }
+    free(is_done);
+    free(ops);
     *executable = keep(EXECS, malloc(sizeof(Queue)));
     **executable = own.queue;
     return end(OK);
@@ -526,6 +616,16 @@ void fake_fail(int call, int with) { calls = 0; failed_in[0] = 0; fail_at = call
 const char *fake_failed(void) { return failed_in; }
 int fake_calls(void) { return calls; }
 const char *fake_fault(void) { return fault; }
+
+/* Of how many pieces all graphs are made, and how many of these wait for one another in the longest row. */
+void fake_graphs(int *nodes, int *depth) {
+    *nodes = *depth = 0;
+    for (int i = 0; i < MANY; i++)
+        for (Op *op = handles[EXECS][i] ? ((Queue *)handles[EXECS][i])->first : NULL; op; op = op->next) {
+            ++*nodes;
+            if (op->depth > *depth) *depth = op->depth;
+        }
+}
 
 /* How many things of a kind there are: memory of the device, of the host, then as the handles. */
 int fake_count(int kind) {

@@ -1,13 +1,15 @@
 """The calls of a program: planned once for sizes and alignments, run by a library if it has a plan, else by our kernel.
 
 A plan says which of a library's kernels runs and in how much memory, and never changes: results are the same on every
-run.  Each stream has a workspace of its own, always in the same place, so what runs can be recorded as a graph.
+run.  Those that were used last are kept, and those that a graph was recorded with as long as that.  Each stream has a
+workspace of its own, always in the same place, so what runs can be recorded as a graph.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,10 +21,14 @@ from tensorc import settings
 from tensorc.codegen.cuda.library import Call, Parts, ProductCall
 from tensorc.runtime.cuda.lanes import Lane, Launchable, Unready
 from tensorc.runtime.cuda.libraries.memory import WORKSPACE, alignment
+from tensorc.runtime.cuda.order import Touch
 
 log = logging.getLogger("tensorc")
 
 INSTALL = "pip install 'tensorc[cuda-libraries]'"
+
+PLANS = 512
+"""Plans that are kept for calls to come, the ones that were used last."""
 
 PACKAGES = {"nvmath": "nvmath-python", "cudnn": "nvidia-cudnn-frontend"}
 """What calls the libraries, by the name of its module."""
@@ -61,8 +67,8 @@ class Called:
         self._alone = [(part, code[part.kernel]) for part in call.parts.alone]
         self._finish = [(part, code[part.kernel]) for part in (call.parts.finish,) if part is not None]
 
-    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> None:
-        """Adds the work to the stream of a lane, or to the graph that is recorded there.
+    def launch(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> Plan | None:
+        """Adds the work to the stream of a lane, or to the graph that is recorded there, with which the plan is kept.
 
         Raises: Unready where this has to be planned; DeviceError where the library fails.
         """
@@ -72,6 +78,14 @@ class Called:
             self._by.run(plan, lane.stream, addresses)
         for part, kernel in self._alone if plan is None else self._finish:
             kernel.launch(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
+        return plan
+
+    def touches(self, lane: Lane, addresses: Sequence[int], sizes: Sequence[int]) -> list[Touch]:
+        """What our kernels read and write: a library does the same, and works in the stream's workspace."""
+        found = self._by.workspace(lane.stream)
+        for part, kernel in (*self._alone, *self._finish):
+            found += kernel.touches(lane, [addresses[i] for i in part.buffers], [sizes[i] for i in part.sizes])
+        return found
 
 
 Key = tuple[Call, tuple[int, ...], tuple[int, ...], bool]
@@ -92,7 +106,7 @@ class Libraries:
         self._allocate, self._relaxed, self._alone = allocate, relaxed, alone
         self._lock = threading.Lock()
         self._loaded: dict[str, Library | None] = {}
-        self._plans: dict[Key, Plan | None] = {}
+        self._plans: OrderedDict[Key, Plan | None] = OrderedDict()
         self._workspaces: dict[int, int] = {}
 
     def plan(self, call: Call, stream: int, sizes: tuple[int, ...], alignments: tuple[int, ...],
@@ -103,9 +117,11 @@ class Libraries:
             a graph is recorded.
         """
         key = call, sizes, alignments, tf32
-        if key not in self._plans or self._plans[key] is not None and stream not in self._workspaces:
-            raise Unready(partial(self._prepare, key, stream))
-        return self._plans[key]
+        with self._lock:
+            if key not in self._plans or self._plans[key] is not None and stream not in self._workspaces:
+                raise Unready(partial(self._prepare, key, stream))
+            self._plans.move_to_end(key)
+            return self._plans[key]
 
     def _prepare(self, key: Key, stream: int) -> None:
         with self._alone, self._lock:               # in this order: whoever records takes the lock too
@@ -115,6 +131,17 @@ class Libraries:
                 self._plans[key] = None if library is None else library.plan(call, numbers, alignments, tf32)
             if stream not in self._workspaces:
                 self._workspaces[stream] = self._allocate(WORKSPACE)
+
+    def workspace(self, stream: int) -> list[Touch]:
+        """The workspace of a stream, if it has one by now."""
+        address = self._workspaces.get(stream)
+        return [] if address is None else [Touch(address, address + WORKSPACE, True)]
+
+    def trim(self) -> None:
+        """Forgets the plans that were not used for longest; not while anything waits for one that it has asked for."""
+        with self._lock:
+            while len(self._plans) > PLANS:
+                self._plans.popitem(last=False)
 
     def run(self, plan: Plan, stream: int, addresses: Sequence[int]) -> None:
         """Adds what was planned to a stream.  Raises DeviceError."""

@@ -13,6 +13,7 @@ The n numbers that our rows have added are one for each row of cᵀ, which is wh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,12 @@ class ProductPlan:
         widths = call.dtype.size, call.dtype.size, call.result.size
         self._offsets = [tuple(at * width for at, width in zip(each, widths, strict=True)) for each in offsets]
         self._algorithm = np.zeros(1, lt.matmul_heuristic_result_dtype)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):        # while the interpreter shuts down
+            for layout in (self._a, self._b, self._c):
+                lt.matrix_layout_destroy(layout)
+            lt.matmul_desc_destroy(self._product)
 
     def _set(self, kind: int, value: int) -> None:
         held = np.array([value], lt.get_matmul_desc_attribute_dtype(kind))

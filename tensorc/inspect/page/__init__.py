@@ -50,7 +50,13 @@ def page(functions: Sequence[Found], title: str, profiles: Sequence[Profile | No
         functions: what it shows, in this order.
         title: what it is called, the name of their file say.
         profiles: where the time of each function's call goes, if that is to be shown.
+
+    Raises: ArgumentError for a profile from a GPU, which has other kernels than the page shows.
     """
+    for profile in profiles:
+        if profile is not None and profile.gpu is not None:
+            raise ArgumentError(f"{profile.name} was timed on {profile.gpu}, but the page shows kernels for the CPU: "
+                                f"print the times without --html, or take them with TENSORC_DEVICE=cpu")
     entries = []
     for found, profile in itertools.zip_longest(functions, profiles):
         history = trace(found.graph, found.pipeline)
