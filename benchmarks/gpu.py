@@ -191,7 +191,7 @@ def products(b: Bench) -> Iterator[Row]:
     ]
     if b.tiny:
         forms = forms[:2]
-    for dtype in ("float32", "float16"):
+    for dtype in ("float32", "float16", "bfloat16"):
         for name, shapes, build, other, flops in forms:
             arrays = [b.normal(*shape, dtype=dtype) for shape in shapes]
             yield {"name": f"{dtype} {name}", "flops": flops, **by_each_way(b, arrays, build, other)}
@@ -211,7 +211,7 @@ def convolutions(b: Bench) -> Iterator[Row]:
         return call
 
     flops = 2 * n * side**2 * channels**2 * 9
-    for dtype in ("float32", "float16"):
+    for dtype in ("float32", "float16", "bfloat16"):
         x, g = (b.normal(n, side, side, channels, dtype=dtype) for _ in range(2))
         w = b.normal(3, 3, channels, channels, dtype=dtype)
         for name, arrays, build, other in (
