@@ -294,7 +294,7 @@ class _Kernels:
         return f.text()
 
     def _following(self, f: Function, v: _Values, blocks: Int, *matrices: str) -> list[str]:
-        """Where a, b and c of the next product of a batch stand, if a block is the whole of one and takes all k at once,
+        """Where a, b and c of the next product of a batch stand, if a block is all of one and takes all k at once,
         else null."""
         if not v.batch:
             return ["null"] * len(matrices)
