@@ -297,10 +297,8 @@ class _Kernels:
         return f.text()
 
     def _following(self, f: Function, v: _Values, blocks: Int, *matrices: str) -> list[str]:
-        """Where a, b and c of the next product of a batch stand, else null.
-
-        They are told where a block is the whole of one and takes all k at once.
-        """
+        """Where a, b and c of the next product of a batch stand, if a block is all of one and takes all k at once,
+        else null."""
         if not v.batch:
             return ["null"] * len(matrices)
         sizes = [(self.p.a, f.mul(v.m, v.k)), (self.p.b, f.mul(v.k, v.n)), (2, f.mul(v.m, v.n))]
