@@ -141,3 +141,13 @@ def test_arrays_on_the_gpu_are_checked_where_they_are() -> None:
     double = K.function([x], [x * 2], device_outputs=True)
     (there,) = double(double([np.ones((2, 3))]))
     assert np.array_equal(there.get(), np.full((2, 3), 4))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_every_float_has_room_for_its_roundings(dtype: str) -> None:
+    x, w = K.placeholder((None, 8), dtype=dtype), K.variable(np.eye(8) / 3, dtype=dtype)
+    y = K.softmax(K.tanh(K.dot(x, w)))
+    step = K.function([x], [y, K.sum(y)], [(w, w * 2)])
+    for _ in range(2):
+        step([np.random.default_rng(1).normal(size=(3, 8))])
+    np.testing.assert_allclose(K.get_value(w).astype(float), np.eye(8) * 4 / 3, rtol=1e-2)
