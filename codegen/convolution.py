@@ -15,7 +15,7 @@ Test = tuple[str, Size, Size]
 
 
 def conv_loops(conv: ir.Conv) -> ir.Kernel:
-    """The result of a convolution, without its epilogue, as a plain kernel; float16 is summed in float32.
+    """The result of a convolution, without its epilogue, as a plain kernel; floats of 16 bits are summed in float32.
 
     An iteration of the grid is one element of the result.  What lies outside adds nothing.
     """

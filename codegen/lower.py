@@ -189,7 +189,7 @@ class _Lowering:
         dtype = node.dtype.wide
         self.scopes[0].block.append(ir.Acc(acc, node.op.reduce.combine, dtype))
         self.open(var, node.shape[node.axis])
-        value = self.value(node.args[0], index)
+        value = self.wide(self.value(node.args[0], index))
         self.scopes[-1].block.append(ir.Scan(step, acc, value))
         self.store(self.stores[0], index, ir.Var(step, dtype))
         return self.close()
@@ -219,10 +219,8 @@ class _Lowering:
                     for var, size in zip(opened[len(opened) - rank:], indices.shape, strict=True))
         place = self.data_index(node, inside(At(1, row), node.size), ())
         index = (*at[:axis], place, *at[axis + 1:])
-        more = self.value(rows, (*at[:axis], *row, *at[axis + 1:]))
-        before = self.bind(ir.Load(out, index, node.dtype), self.scopes[-1])
-        if before.dtype is not dtype:
-            before = self.bind(ir.Cast(before, dtype), self.scopes[-1])
+        more = self.wide(self.value(rows, (*at[:axis], *row, *at[axis + 1:])))
+        before = self.wide(self.bind(ir.Load(out, index, node.dtype), self.scopes[-1]))
         self.store(out, index, ir.Call("add", (before, more), dtype))
         for _ in opened:
             self.close()
@@ -243,7 +241,7 @@ class _Lowering:
                     for var, size in zip(opened[len(opened) - rank:], indices.shape, strict=True))
         place = self.data_index(node, inside(At(1, row), node.size), ())
         own = (Bound(place, at[axis], at[axis] + 1),)
-        more = self.value(rows, (*at[:axis], *row, *at[axis + 1:]), (_Test(own),))
+        more = self.wide(self.value(rows, (*at[:axis], *row, *at[axis + 1:]), (_Test(own),)))
         added = self.bind(ir.Call("select", (self.holds(own), more, ir.Num(0, dtype)), dtype), self.scopes[-1])
         self.scopes[-1].block.append(ir.Accum(acc, (added,)))
         for _ in opened:
@@ -345,7 +343,11 @@ class _Lowering:
     # -- values
 
     def value(self, node: Node, index: tuple[Size, ...], tests: Tests = ()) -> ir.Expr:
-        """The element of `node` at an index, computed at most once a scope; read only where `tests` allow it."""
+        """The element of `node` at an index, computed at most once a scope; read only where `tests` allow it.
+
+        A float of 16 bits that has been rounded stays as it is, so that it moves unchanged; one that is computed is
+        float32 until it is stored.
+        """
         shape = node.shape
         index = tuple(0 if s == 1 else i for i, s in zip(index[len(index) - len(shape):], shape, strict=True))
         key = node, index, tests
@@ -370,8 +372,11 @@ class _Lowering:
         if op.scalar is not None:
             args = tuple(self.value(a, index[len(index) - len(a.shape):], tests) for a in node.args)
             scope = self.deepest(args, scope if not args else self.scopes[0])
-            dtype = node.dtype.wide
-            return (ir.Cast(args[0], dtype) if op.scalar == "cast" else ir.Call(op.scalar, args, dtype)), scope
+            if op.scalar == "cast":
+                return ir.Cast(args[0], node.dtype), scope
+            if op.scalar == "select":
+                return self.select(*args), scope
+            return ir.Call(op.scalar, tuple(map(self.wide, args)), node.dtype.wide), scope
         if op.index is not None:
             value = self.element(node, op.index(node, index), tests)
             return value, self.deepest((value,), self.scopes[0])
@@ -385,11 +390,29 @@ class _Lowering:
         raise InternalError(f"{op.name} has no place inside a kernel")
 
     def load(self, node: Node, index: tuple[Size, ...], tests: Tests, scope: _Scope) -> ir.Expr:
-        """An element from memory; half precision is widened."""
-        where = self.all_hold(tests) if tests else None
-        buffer = self.loads[node]
-        expr: ir.Expr = ir.Load(buffer, index, node.dtype, where)
-        return ir.Cast(self.bind(expr, scope), node.dtype.wide) if node.dtype.is_half else expr
+        """An element from memory."""
+        return ir.Load(self.loads[node], index, node.dtype, self.all_hold(tests) if tests else None)
+
+    def wide(self, value: ir.Expr) -> ir.Expr:
+        """A value as it is computed with: a float of 16 bits as float32."""
+        dtype = value.dtype.wide
+        if value.dtype is dtype:
+            return value
+        assert isinstance(value, ir.Var)
+        home = self.home[value.name]
+        if ("wide", value.name) not in home.known:
+            home.known["wide", value.name] = self.bind(ir.Cast(value, dtype), home)
+        return home.known["wide", value.name]
+
+    def select(self, test: ir.Expr, yes: ir.Expr, no: ir.Expr) -> ir.Expr:
+        """One of two values; what neither has computed moves as it is."""
+        if isinstance(no, ir.Num) and yes.dtype.is_half:
+            no = ir.Num(no.value, yes.dtype)
+        elif isinstance(yes, ir.Num) and no.dtype.is_half:
+            yes = ir.Num(yes.value, no.dtype)
+        elif yes.dtype is not no.dtype:
+            yes, no = self.wide(yes), self.wide(no)
+        return ir.Call("select", (test, yes, no), yes.dtype)
 
     def element(self, node: Node, element: Element, tests: Tests) -> ir.Expr:
         """What an operation that finds its elements by index says of one."""
@@ -402,15 +425,14 @@ class _Lowering:
             case Position(size, dtype):
                 return self.bind(self.position(size, (dtype or node.dtype).wide), self.scope_of([size]))
             case Compute(fn, args, dtype):
-                values = tuple(self.element(node, a, tests) for a in args)
+                values = tuple(self.wide(self.element(node, a, tests)) for a in args)
                 made = ir.Cast(values[0], dtype) if fn == "cast" else ir.Call(fn, values, dtype)
                 return self.bind(made, self.deepest(values, self.scopes[0]))
             case Where(bounds, then, otherwise):
                 test = self.holds(bounds)
                 yes = self.element(node, then, (*tests, _Test(bounds)))
                 no = self.element(node, otherwise, (*tests, _Test(bounds, False)))
-                chosen = (test, yes, no)
-                return self.bind(ir.Call("select", chosen, yes.dtype), self.deepest(chosen, self.scopes[0]))
+                return self.bind(self.select(test, yes, no), self.deepest((test, yes, no), self.scopes[0]))
 
     def position(self, size: Size, dtype: DType) -> ir.Expr:
         """A size as data."""
@@ -482,7 +504,7 @@ class _Lowering:
             else:
                 inner.append(dims.symbol(self.open(self.fresh("r"), size)))
                 opened += 1
-        values: tuple[ir.Expr, ...] = (self.value(operand, tuple(inner), tests),)
+        values: tuple[ir.Expr, ...] = (self.wide(self.value(operand, tuple(inner), tests)),)
         if combine in ir.ARG_ACCUMULATORS:
             values = (*values, self.position(inner[gone[0]], i32))
         self.scopes[-1].block.append(ir.Accum(acc, values))

@@ -112,6 +112,8 @@ def bcast(a: int, b: int) -> int:
 
 def literal(value: float, dtype: DType) -> str:
     """A NumPy scalar as text."""
+    if dtype.is_half:
+        return f"np.float32('{value}').astype('{dtype.name}')"
     if dtype.is_float and not np.isfinite(value):
         return f"np.{dtype.name}('{value}')"
     return f"np.{dtype.numpy.type.__name__}({value!r})"

@@ -2,7 +2,8 @@
 
 This table knows no target.  The LLVM spelling of a function is the method of its name of `codegen.cpu.lanes.Lanes`.
 
-float16 is a storage type: arithmetic on it is written as float32 arithmetic between casts, so only `select` takes it.
+float16 and bfloat16 are storage types: arithmetic on them is written as float32 arithmetic between casts, so only
+`select` takes them.
 """
 
 from __future__ import annotations

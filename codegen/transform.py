@@ -365,7 +365,7 @@ def _independent(first: ir.For, second: ir.For, shapes: Mapping[str, tuple[Size,
 def matmul_loops(mm: ir.Matmul) -> ir.Kernel:
     """The product of a matmul, without its epilogue, as a plain kernel: what its generators must agree with.
 
-    float16 operands are summed in float32.
+    Operands of 16 bits are summed in float32.
     """
     *batch, i, j, p, name = mm.names
     total = mm.c.dtype.wide

@@ -506,7 +506,7 @@ def holds(wide: DType, narrow: DType) -> bool:
     if wide.is_float and narrow.is_float:
         return wide.size > narrow.size
     if wide.is_float:
-        return np.finfo(wide.numpy).nmant + 1 >= np.iinfo(narrow.numpy).bits
+        return wide.finfo.nmant + 1 >= np.iinfo(narrow.numpy).bits
     limits, inner = np.iinfo(wide.numpy), np.iinfo(narrow.numpy)
     return limits.min <= inner.min and inner.max <= limits.max
 
@@ -520,7 +520,7 @@ def _product(a: Node, b: Node) -> Any | None:
         product = x * y
     if not a.dtype.is_float:
         return product
-    return product if np.isfinite(product) and np.abs(product) >= np.finfo(a.dtype.numpy).tiny else None
+    return product if np.isfinite(product) and np.abs(product) >= a.dtype.finfo.tiny else None
 
 
 RULES = (

@@ -18,6 +18,7 @@ from tensorc.ir import dims
 from tensorc.ir.graph import Graph, describe
 from tensorc.ir.node import Node
 from tensorc.ir.text import dump
+from tensorc.ir.types import numpy_kind
 from tensorc.ops.conditioned import Array, Known, difference, evaluate
 from tensorc.ops.interpret import bind
 from tensorc.passes.context import Context, Event
@@ -84,11 +85,11 @@ class Manners:
 
     def breach(self, after: Known, before: Known) -> str:
         """In what a value is another than it may be."""
-        if self.heals and after.value.shape == before.value.shape and before.value.dtype.kind == "f":
+        if self.heals and after.value.shape == before.value.shape and numpy_kind(before.value.dtype) == "f":
             after = Known(np.where(np.isfinite(before.value), after.value, before.value), after.error)
         loose = before if before.error is None else Known(before.value, before.error + self.slack)
         told = difference(after, loose)
-        if told or not self.special or after.value.dtype.kind != "f" or after.value.shape != before.value.shape:
+        if told or not self.special or numpy_kind(after.value.dtype) != "f" or after.value.shape != before.value.shape:
             return told
         old, new = before.value, after.value
         wrong = (np.isnan(old) != np.isnan(new)) | ((np.isinf(old) | np.isinf(new)) & (old != new) & ~np.isnan(old))

@@ -24,7 +24,8 @@ class Expand(Rewrite):
 class WidenMatmul(Rewrite):
     """matmul(a, b) → cast(matmul(cast a, cast b)),  for dtypes that products are not computed in
 
-    float16 is multiplied and summed in float32; of narrow integers, the low bits of wide sums are the wrapped sums.
+    Floats of 16 bits are multiplied and summed in float32; of narrow integers, the low bits of wide sums are the
+    wrapped sums.
     """
 
     def pattern(self, a, b, ta, tb):

@@ -14,7 +14,7 @@ from tensorc.passes.manager import Pipeline, Step, rewrite
 def default() -> Pipeline:
     """The compiler's own pipeline, one for all targets: some steps ask `Context.machine` (passes/target.py)."""
     # One sweep to simplify and to stabilise: each sees the other's canonical operands.  On a GPU, where a choice waits
-    # for the device, it turns choices between elementwise work into selections; expanding leaves products of float16;
+    # for the device, it turns choices between elementwise work into selections; expanding leaves products of 16 bits;
     # fusing leaves the body of a loop one for all rows of a batch, of which threads of a processor take some each; and
     # no value is kept for the next call.
     return Pipeline(

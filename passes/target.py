@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tensorc.ir.types import DType, f16, f32, f64, i32, i64
+from tensorc.ir.types import DType, bf16, f16, f32, f64, i32, i64
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ TARGETS: Mapping[str, Target] = {
         waits=False,
     ),
     "cuda": Target(
-        products=(f16, f32, f64, i32, i64),     # float16 is widened on its way into the sum
+        products=(f16, bf16, f32, f64, i32, i64),   # those of 16 bits are widened on their way into the sum
         keeps=False,            # kernels want no packed weights; the rest is little among launches that are replayed
         takes_rows=False,       # all rows of a step run side by side, and a size that is known stays known
         waits=True,             # the host decides which kernels to launch, so it waits until the condition is there

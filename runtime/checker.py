@@ -23,6 +23,7 @@ from tensorc.ir.graph import Graph, Location
 from tensorc.ir.kernels import Group, Place, memory_of, named_groups
 from tensorc.ir.node import Node
 from tensorc.ir.text import bodies, inline, labels, operand, shown_graphs, statement, unnamed
+from tensorc.ir.types import numpy_kind
 from tensorc.runtime import verdict
 
 Array = np.ndarray[Any, Any]
@@ -194,7 +195,7 @@ class Checker:
     def _difference(self, work: _Work, node: Node, found: Array, wanted: Array, tolerance: Array, fine: Array) -> str:
         """What a kernel has computed in place of what."""
         much = tolerance[verdict.first(~fine)]
-        allowed = f" ({much:.1e} more or less is allowed)" if wanted.dtype.kind == "f" else ""
+        allowed = f" ({much:.1e} more or less is allowed)" if numpy_kind(wanted.dtype) == "f" else ""
         return "\n".join([
             f"{self._name}: kernel {work.name} does not compute what its reference does{self._when()}",
             *self._told(work, node),
@@ -311,7 +312,7 @@ def _operands(group: Group, memory: Memory) -> list[Array]:
 
 
 def _has_nan(x: Array) -> bool:
-    return x.dtype.kind == "f" and bool(np.isnan(x).any())
+    return numpy_kind(x.dtype) == "f" and bool(np.isnan(x).any())
 
 
 def _line(work: _Work, node: Node) -> str:
@@ -333,5 +334,5 @@ def _value(work: _Work, node: Node, x: Array, shape: tuple[int, ...], at: tuple[
         return f"{name} is {x.reshape(-1)[0]!s}"
     if x.shape == shape:
         return f"{name} is {x[at]!s} there"
-    infinite = "" if x.dtype.kind != "f" or np.isfinite(x).all() else ", some of it infinite"
+    infinite = "" if numpy_kind(x.dtype) != "f" or np.isfinite(x).all() else ", some of it infinite"
     return f"{name} is from {x.min()!s} to {x.max()!s}{infinite}"

@@ -22,6 +22,7 @@ from tensorc.ir.closing import Closed, close
 from tensorc.ir.dims import Size
 from tensorc.ir.graph import Graph, Location, verify
 from tensorc.ir.node import Node, symbols_of
+from tensorc.ir.types import numpy_kind
 from tensorc.passes.choice import chosen
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects, with_effects
@@ -396,10 +397,10 @@ def _array(value: object, node: Node, function: str) -> Array:
         given = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
     except ValueError:
         raise ShapeError(f"{function}: input {node.name} is no regular array") from None
-    if given.dtype.kind not in "biuf" or (want.kind in "iu" and given.dtype.kind == "f"
-                                          and not np.array_equal(given, np.trunc(given))):
+    kind = numpy_kind(given.dtype)
+    if kind not in "biuf" or (want.kind in "iu" and kind == "f" and not np.array_equal(given, np.trunc(given))):
         raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
-    if want.kind == "b" and given.dtype.kind == "f":
+    if want.kind == "b" and kind == "f":
         raise DTypeError(f"{function}: input {node.name} is {want}, the value given is {given.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         return given.astype(want, order="C", copy=not given.flags.aligned)

@@ -107,4 +107,4 @@ def result(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < POOLED:
         return np.empty(shape, dtype)
-    return np.asarray(_Lease(_pool.take(size), shape, dtype))
+    return np.asarray(_Lease(_pool.take(size), shape, dtype)).view(dtype)   # bfloat16 has no letter of its own

@@ -15,6 +15,7 @@ from tensorc.ir import dims
 from tensorc.ir.closing import Closed
 from tensorc.ir.graph import Graph, all_nodes
 from tensorc.ir.node import Node
+from tensorc.ir.types import bf16, numpy_kind
 from tensorc.ops.interpret import bind
 from tensorc.passes.choice import chosen
 from tensorc.runtime import verdict
@@ -40,11 +41,19 @@ def call_of(graph: Graph, values: Mapping[str, Array]) -> Apart:
         raise ArgumentError(f"{graph.name}: no value is given for {', '.join(missing)}")
 
     closed = Closed(graph, graph.params, {s: dims.symbol(s) for s in size_symbols(graph)}, (), ())
-    arrays = {p: np.asarray(values[p.name], p.dtype.numpy, order="C") for p in graph.params}
+    arrays = {p: _array(values[p.name], p) for p in graph.params}
     sizes = bind({p.name: (p.type, array.shape) for p, array in arrays.items()})
     graph.resized(sizes)                            # its shape rules refuse what these sizes do not reach
     kept = [_kept(p, array) for p, array in arrays.items()]
     return Apart(closed, [], sizes, kept, Effects(graph.name, graph, len(graph.outputs), silent=True))
+
+
+def _array(value: Array, param: Node) -> Array:
+    """A value in the dtype of a parameter; NumPy's files hold bfloat16 as bytes that it does not know."""
+    dtype = param.dtype.numpy
+    if param.dtype is bf16 and value.dtype == np.dtype("V2"):
+        value = value.view(dtype)
+    return np.asarray(value, dtype, order="C")
 
 
 def made_up(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -110,7 +119,7 @@ def _differences(graph: Graph, apart: Apart, found: list[Array]) -> Iterator[str
     for node, x in zip(graph.roots, found, strict=True):
         y = wanted[node]
         fine = verdict.within(x, y, verdict.allowed(y, [each[node] for each in others]))
-        if y.dtype.kind == "f":
+        if numpy_kind(y.dtype) == "f":
             fine |= np.isfinite(x) & ~np.isfinite(y)
         yield None if fine.all() else verdict.difference(x, y, ~fine)
 

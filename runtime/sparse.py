@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.errors import ArgumentError, DTypeError, ShapeError
+from tensorc.ir.types import numpy_kind
 
 Array = np.ndarray[Any, Any]
 
@@ -144,10 +145,10 @@ def _check_structure(indices: Array, indptr: Array, data: Array, rows: int, colu
 
 def _as_numbers(given: Array, dtype: np.dtype[Any], what: str) -> Array:
     """Values in a dtype.  Raises DTypeError where more than precision would be lost."""
-    if given.dtype.kind not in "biuf":
+    if numpy_kind(given.dtype) not in "biuf":
         raise DTypeError(f"{what} is {given.dtype}, not numbers")
     with np.errstate(over="ignore", invalid="ignore"):
         new = np.ascontiguousarray(given, dtype)
-    if dtype.kind != "f" and given.dtype != dtype and not np.array_equal(new.astype(given.dtype), given):
+    if numpy_kind(dtype) != "f" and given.dtype != dtype and not np.array_equal(new.astype(given.dtype), given):
         raise DTypeError(f"{what} is {given.dtype}, and {dtype} cannot hold these values")
     return new

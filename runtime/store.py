@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from tensorc import settings
+from tensorc.ir.types import numpy_dtype
 from tensorc.runtime.variable import aligned_empty
 
 try:
@@ -240,7 +241,7 @@ def _packed(key: str, entry: Entry) -> bytes:
     head = {
         "key": key,
         "image": len(entry.image),
-        "arrays": [[array.dtype.str, array.shape] for array in entry.arrays],
+        "arrays": [[array.dtype.name, array.shape] for array in entry.arrays],
         "facts": dict(entry.facts),
     }
     rest = b"".join([
@@ -266,7 +267,7 @@ def _unpacked(key: str, data: bytes) -> Entry | None:
     image = data[end + 1:at]
     arrays: list[Array] = []
     for kind, shape in head["arrays"]:
-        array = aligned_empty(tuple(shape), np.dtype(kind))
+        array = aligned_empty(tuple(shape), numpy_dtype(kind))
         array[...] = np.frombuffer(data, array.dtype, array.size, at).reshape(array.shape)
         arrays.append(array)
         at += array.nbytes

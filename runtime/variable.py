@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from tensorc.errors import DTypeError, ShapeError
+from tensorc.ir.types import numpy_kind
 
 ALIGNMENT = 64
 
@@ -103,11 +104,11 @@ class Cell:
             raise ShapeError(f"variable {self.name} has shape {self.shape}, the value has shape {given.shape}")
         if given.dtype == self.dtype:
             return given
-        if given.dtype.kind not in "biuf":
+        if numpy_kind(given.dtype) not in "biuf":
             raise DTypeError(f"variable {self.name} is {self.dtype}, the value is {given.dtype}")
 
         with np.errstate(over="ignore", invalid="ignore"):
             new = given.astype(self.dtype)
-        if self.dtype.kind != "f" and not np.array_equal(new.astype(given.dtype), given):
+        if numpy_kind(self.dtype) != "f" and not np.array_equal(new.astype(given.dtype), given):
             raise DTypeError(f"variable {self.name} is {self.dtype} and cannot hold these {given.dtype} values")
         return new

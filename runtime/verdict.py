@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from tensorc.ir.node import Node
+from tensorc.ir.types import numpy_kind
 from tensorc.ops.interpret import apply
 
 Array = np.ndarray[Any, Any]
 
-ALMOST = {"float16": 2.0**-8, "float32": 2.0**-17, "float64": 2.0**-46}
+ALMOST = {"bfloat16": 2.0**-5, "float16": 2.0**-8, "float32": 2.0**-17, "float64": 2.0**-46}
 """By how much numbers are nudged, and may differ at least: of themselves."""
 
 PAIRS = 2
@@ -53,7 +54,7 @@ class Nudge:
         self._sign = sign
 
     def __call__(self, x: Array) -> Array:
-        if x.dtype.kind != "f":
+        if numpy_kind(x.dtype) != "f":
             return x
         signs = self._rng.integers(0, 2, size=x.shape, dtype=np.int8) * 2 - 1
         with np.errstate(all="ignore"):
@@ -68,7 +69,7 @@ def nudges() -> Iterator[Nudge]:
 
 def almost_equal(found: Array, wanted: Array) -> Array:
     """For each element, whether it is what is wanted but for a few roundings."""
-    if found.dtype.kind != "f":
+    if numpy_kind(found.dtype) != "f":
         return np.asarray(found == wanted)
     with np.errstate(all="ignore"):
         near = np.abs(found - wanted) <= ALMOST[found.dtype.name] * np.abs(wanted)
@@ -81,7 +82,7 @@ def allowed(wanted: Array, others: Sequence[Array]) -> Array:
     Args:
         others: what else it is, with one nudge each.
     """
-    if wanted.dtype.kind != "f":
+    if numpy_kind(wanted.dtype) != "f":
         return np.where(np.any([other != wanted for other in others], axis=0), np.inf, 0.0)
     with np.errstate(all="ignore"):
         changes = np.abs(np.asarray(others, np.float64) - wanted.astype(np.float64))

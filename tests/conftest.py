@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import ml_dtypes  # noqa: F401  (has NumPy know the name bfloat16)
 import pytest
 
 os.environ["TENSORC_CACHE"] = "0"  # what earlier runs compiled shall not pass for what this one does

@@ -191,6 +191,7 @@ ELEMENTWISE = {
     "cos": [of("x n m")(K.cos, np.cos)],
     "cast": [
         steps("x n m")(lambda x: K.cast(x, "float16"), lambda x: x.astype("float16")),
+        steps("x n m")(lambda x: K.cast(x, "bfloat16"), lambda x: x.astype("bfloat16")),
         of("x n m")(lambda x: K.cast(x, K.floatx()), lambda x: x),
         steps("s n m")(lambda s: K.cast(s, "float64"), lambda s: s.astype("float64")),
         steps("b n")(lambda b: K.cast(b, "int8"), lambda b: b.astype("int8")),

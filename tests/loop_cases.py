@@ -28,7 +28,7 @@ from tensorc.codegen.scalars import SCALARS
 from tensorc.codegen.transform import collapse, merge_loops, split
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, boolean, f16, f32, f64, i8, i32, i64, parse_type, split_commas, u8
+from tensorc.ir.types import DType, bf16, boolean, f16, f32, f64, i8, i32, i64, parse_type, split_commas, u8
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -170,12 +170,12 @@ def transpose(t: DType) -> Kernel:
                   store("y", "i,j", value), t=t)
 
 
-@define(lambda x: {"y": (x * 2 + 1).astype("f2")}, dtypes=(f16,), exact=True)
-def half_storage(_: DType) -> Kernel:
-    wide = Cast(load("x", "i,j", f16), f32)
+@define(lambda x: {"y": (x.astype("f4") * 2 + 1).astype(x.dtype)}, dtypes=(f16, bf16), exact=True)
+def half_storage(t: DType) -> Kernel:
+    wide = Cast(load("x", "i,j", t), f32)
     value = call("add", call("mul", wide, Num(2.0, f32)), Num(1.0, f32))
-    return collapse(kernel("half_storage", "x: f16[n,m]; out y: f16[n,m]", "i<n, j<m",
-                           store("y", "i,j", Cast(value, f16))))
+    return collapse(kernel("half_storage", "x: t[n,m]; out y: t[n,m]", "i<n, j<m",
+                           store("y", "i,j", Cast(value, t)), t=t))
 
 
 @define(lambda x: {"y": x * x + x}, dtypes=(i8, u8, i32, i64))
@@ -444,7 +444,7 @@ def reversed_store(t: DType) -> Kernel:
                   store("y", "n-i-1,m-j-1", load("x", "i,j", t)), t=t)
 
 
-@define(lambda x, ids: {"y": x[ids]}, dtypes=(f32, f64, boolean, f16), exact=True, empty=False)
+@define(lambda x, ids: {"y": x[ids]}, dtypes=(f32, f64, boolean, f16, bf16), exact=True, empty=False)
 def gather_rows(t: DType) -> Kernel:
     return kernel("gather_rows", "x: t[n,m]; ids: i32[2*n]; out y: t[2*n,m]", "i<2*n, j<m",
                   Let("row", load("ids", "i", i32)), store("y", "i,j", load("x", "row,j", t)), t=t)
@@ -503,7 +503,7 @@ def ragged(t: DType) -> Kernel:
     )
 
 
-@define(lambda x: {"y": np.pad(x, ((1, 1), (2, 3)))}, dtypes=(f32, f64, boolean, i32, f16), exact=True)
+@define(lambda x: {"y": np.pad(x, ((1, 1), (2, 3)))}, dtypes=(f32, f64, boolean, i32, f16, bf16), exact=True)
 def padded(t: DType) -> Kernel:
     row = call("and", call("ge", Iter(dims.parse("i"), i32), Num(1, i32)),
                call("le", Iter(dims.parse("i"), i32), Iter(dims.parse("n"), i32)))

@@ -17,7 +17,8 @@ from tensorc.ir import dims
 from tensorc.ir.assume import collecting
 from tensorc.ir.graph import replace_nodes
 from tensorc.ir.node import Node, Op, make, symbols_of
-from tensorc.ir.types import DTYPES, TensorType, boolean, f32
+from tensorc.ir.types import DTYPES, TensorType, boolean, f32, numpy_kind
+from tensorc.ir.types import dtype as dtype_of
 from tensorc.ops.sample import Sample
 from tensorc.runtime.effects import READERS
 from tensorc.runtime.program import canonical
@@ -91,8 +92,8 @@ class Case:
 
     def _hard(self, dtype: np.dtype[Any]) -> list[Any]:
         """Numbers on which it counts what is done, but not, where elements are accumulated, in which order."""
-        if dtype.kind == "f":
-            limits = np.finfo(dtype)
+        if numpy_kind(dtype) == "f":
+            limits = dtype_of(dtype).finfo
             hard = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0]
             if self.accumulates != "mul":
                 hard += [40.0, -40.0, limits.tiny, -3 * limits.smallest_subnormal]
@@ -122,7 +123,7 @@ def distinct(cases: Iterable[Case]) -> list[Case]:
     found: dict[str, Case] = {}
     for case in cases:
         text = canonical(closed(*case.outputs))
-        found.setdefault(re.sub(r"\b[fiu]\d+\b", "number", text), case)
+        found.setdefault(re.sub(r"\b(bf|[fiu])\d+\b", "number", text), case)
     return list(found.values())
 
 

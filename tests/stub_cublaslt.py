@@ -12,11 +12,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from library_memory import Memory, import_anew, read
 
-TYPES = {0: np.float32, 1: np.float64, 2: np.float16}
+TYPES = {0: np.float32, 1: np.float64, 2: np.float16, 14: ml_dtypes.bfloat16}
 
 
 class ComputeType(IntEnum):
@@ -65,6 +66,7 @@ HANDLE, NEEDS = 77, 4096
 
 SUPPORTED = {(ComputeType.COMPUTE_32F, 0, 0, 0), (ComputeType.COMPUTE_32F_FAST_TF32, 0, 0, 0),
              (ComputeType.COMPUTE_32F, 0, 2, 2), (ComputeType.COMPUTE_32F, 0, 2, 0),
+             (ComputeType.COMPUTE_32F, 0, 14, 14), (ComputeType.COMPUTE_32F, 0, 14, 0),
              (ComputeType.COMPUTE_64F, 1, 1, 1)}
 """What sums are made in; the types of scale, operands and result: the library's table, cut down."""
 

@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from library_memory import Memory, import_anew
@@ -20,6 +21,7 @@ from library_memory import Memory, import_anew
 
 class data_type(Enum):  # noqa: N801
     HALF = np.float16
+    BFLOAT16 = ml_dtypes.bfloat16
     FLOAT = np.float32
     DOUBLE = np.float64
 

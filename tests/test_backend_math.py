@@ -300,7 +300,7 @@ class TestRandom:
         assert set(coins.tolist()) == {0.0, 1.0}
         assert abs(coins.mean() - 0.3) < 0.02
 
-    @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
     def test_dtypes(self, dtype):
         for make in K.random_normal, K.random_uniform, K.random_binomial, K.truncated_normal:
             assert first_value(make((2, 2), dtype=dtype)).dtype == dtype

@@ -46,6 +46,8 @@ def test_what_a_cell_takes():
     with pytest.raises(ShapeError, match=r"has shape \(\), the value has shape \(1,\)"):
         count.set([1])
     assert Cell(np.zeros(2, "float16")).fitting([1e6, 1]).tolist() == [np.inf, 1]
+    assert Cell(np.zeros(2, "bfloat16")).fitting([1e39, 1.0039]).tolist() == [np.inf, 1]
+    assert Cell(np.zeros(2)).fitting(np.array([1.5, 2], "bfloat16")).tolist() == [1.5, 2]
     assert Cell(np.zeros(2)).fitting(7, fill=True) == 7
 
 

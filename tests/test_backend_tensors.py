@@ -78,6 +78,8 @@ def test_other_operators():
     ("float32", 2, "float32"), ("float16", 2.5, "float16"), ("int32", 2, "int32"), ("int32", 2.5, "float32"),
     ("uint8", np.float64(2.5), "float32"), ("float32", np.ones(2), "float32"), ("float64", np.float32(1), "float64"),
     ("bool", 2, "int32"), ("bool", 2.5, "float32"), ("int8", np.ones(2, np.int64), "int8"),
+    ("bfloat16", 2.5, "bfloat16"), ("bfloat16", np.float32(2), "bfloat16"),
+    ("int32", np.ones(2, "bfloat16"), "float32"),
 ])
 def test_literals_take_the_dtype_of_the_tensor(left, right, expected):
     x = K.placeholder((2,), dtype=left)
@@ -88,6 +90,8 @@ def test_literals_take_the_dtype_of_the_tensor(left, right, expected):
 @pytest.mark.parametrize(("left", "right", "expected"), [
     ("float16", "float32", "float32"), ("float64", "float32", "float64"), ("int64", "float16", "float16"),
     ("int32", "int64", "int64"), ("bool", "float32", "float32"), ("uint8", "int8", "int16"),
+    ("bfloat16", "float16", "float32"), ("bfloat16", "float32", "float32"), ("bfloat16", "float64", "float64"),
+    ("bfloat16", "int64", "bfloat16"), ("bfloat16", "bool", "bfloat16"),
 ])
 def test_tensors_promote(left, right, expected):
     x, y = K.placeholder((2,), dtype=left), K.placeholder((2,), dtype=right)

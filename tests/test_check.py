@@ -57,6 +57,18 @@ def test_a_sound_program_passes_and_computes_the_same(rare: bool, monkeypatch: p
     assert run() == checked
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_floats_of_16_bits_pass(dtype: str) -> None:
+    x, w = K.placeholder((None, 40), dtype=dtype), K.variable(np.linspace(-1, 1, 240).reshape(40, 6), dtype=dtype)
+    away = x - K.mean(x, axis=1, keepdims=True)
+    scaled = away / K.sqrt(K.mean(K.square(away), axis=1, keepdims=True) + 1e-3)
+    loss = K.mean(K.softmax(K.dot(scaled, w)) * K.cast(K.cast(w[:6, 0], "float32") * 3, dtype))
+    step = K.function([x], [loss, K.cast(scaled, "float32")], [(w, w - g) for g in K.gradients(loss, [w])])
+    for seed in range(2):
+        loss_found, found = step([np.random.default_rng(seed).normal(size=(30, 40))])
+        assert (loss_found.dtype, found.dtype) == (dtype, "float32")
+
+
 def test_it_is_asked_for_when_a_function_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     x = K.placeholder((2,), name="x")
     checked, plain = K.function([x], [K.exp(x)]), K.function([x], [K.exp(x)])

@@ -256,10 +256,10 @@ def test_shapes_that_are_known_stay_simple():
     assert K.conv2d(x, w, padding="same").node.shape[1] is x.node.shape[1]
 
 
-def test_float16_is_summed_in_float32():
-    K.set_floatx("float16")
-    x, w = np.full((1, 4096, 1), 1.0, np.float16), np.full((4096, 1, 1), 1.0, np.float16)
-    assert run(K.conv1d, x, w).tolist() == [[[4096]]]
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_floats_of_16_bits_are_summed_in_float32(dtype):
+    x, w = K.ones((1, 4096, 1), dtype), K.ones((4096, 1, 1), dtype)
+    assert K.eval(K.conv1d(x, w)).tolist() == [[[4096]]]
 
 
 # The loops.

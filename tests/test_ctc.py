@@ -94,12 +94,13 @@ def test_gradient_is_the_slope():
     np.testing.assert_allclose(slope, numeric, rtol=1e-6, atol=1e-8)
 
 
-def test_half_precision_is_summed_in_single():
-    p = probabilities(2, 5, 3, dtype="float16")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("bfloat16", 4e-3)])
+def test_half_precision_is_summed_in_single(dtype, tolerance):
+    p = probabilities(2, 5, 3, dtype=dtype)
     loss, slope = cost(LABELS[:2], p, STEPS[:2], COUNTS[:2])
     wide, _ = cost(LABELS[:2], p.astype("float32"), STEPS[:2], COUNTS[:2])
-    assert loss.dtype == slope.dtype == "float16"
-    np.testing.assert_allclose(loss, wide, rtol=1e-3)
+    assert loss.dtype == slope.dtype == dtype
+    np.testing.assert_allclose(loss, wide, rtol=tolerance)
 
 
 def test_sizes_are_known_at_the_call_only():

@@ -59,6 +59,8 @@ def test_random_branches_and_arithmetic() -> None:
 
 @pytest.mark.parametrize(("dtypes", "function"), [
     (["float16"], softsign),
+    (["bfloat16"], softsign),
+    (["bfloat16", "float16"], lambda x, y: x + y),
     (["float32", "float64"], lambda x, y: x + y),
     (["float32", "int64"], lambda x, i: x * i),
     (["uint8", "int8"], lambda i, j: i - j),

@@ -13,19 +13,17 @@ from llvmlite import binding, ir
 from tensorc.codegen.cpu.compile import compile_text
 from tensorc.codegen.cpu.compile import load as load_image
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.cuda.intrinsics import INTRINSICS, Intrinsic, llvm_type
+from tensorc.codegen.cuda.intrinsics import BITS, INTRINSICS, REGISTERS, Intrinsic, llvm_type
 from tensorc.codegen.cuda.scalars import RECIPES
 from tensorc.codegen.scalars import SCALARS
-from tensorc.ir.types import DTYPES, DType, boolean, f16, i32, i64
-
-REGISTERS = {d: np.dtype(np.uint16) if d is f16 else d.numpy for d in DTYPES}
+from tensorc.ir.types import DType, boolean, i32, i64
 
 
 def signatures(each: Intrinsic) -> list[tuple[DType, ...]]:
     """The dtypes an intrinsic takes."""
     if each.name.startswith("philox"):
         return [(i64, i64, i64, i32)]
-    return [given for given in itertools.product(DTYPES, repeat=each.arity) if each.result(given) is not None]
+    return [given for given in itertools.product(REGISTERS, repeat=each.arity) if each.result(given) is not None]
 
 
 def numbers(dtype: DType, count: int) -> Any:
@@ -33,8 +31,8 @@ def numbers(dtype: DType, count: int) -> Any:
     rng = np.random.default_rng(count)
     if dtype.is_bool:
         return rng.random(count) < 0.5
-    if dtype is f16:
-        return rng.normal(size=count).astype(np.float16).view(np.uint16)
+    if dtype is BITS:
+        return rng.integers(0, 1 << 16, count).astype(np.uint16)
     if dtype.is_float:
         hard = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e10, -1e10, 127.5, -128.5, 2.0**31, 2.0**63, -(2.0**63)])
         found = np.where(rng.random(count) < 0.6, rng.choice(hard, count), rng.normal(size=count) * 99)
@@ -80,11 +78,11 @@ def test_llvm_agrees_with_numpy(each: Intrinsic) -> None:
             want = np.asarray(each.numpy(*columns))
         result = each.result(dtypes)
         assert result is not None
-        got = np.empty(60, REGISTERS[result])
+        got = np.empty(60, result.numpy)
         for k in range(60):
-            run(*(c[k:k + 1].copy() for c in columns), cell := np.empty(1, REGISTERS[result]))
+            run(*(c[k:k + 1].copy() for c in columns), cell := np.empty(1, result.numpy))
             got[k] = cell[0]
-        np.testing.assert_array_equal(got, want.astype(REGISTERS[result]), err_msg=f"{each.name} of {dtypes}")
+        np.testing.assert_array_equal(got, want.astype(result.numpy), err_msg=f"{each.name} of {dtypes}")
 
 
 def test_every_scalar_function_has_a_recipe() -> None:

@@ -84,7 +84,7 @@ def fixed(*shape: int, dtype: str = "float32") -> Any:
 # -- products
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
 def test_every_layout_of_operands(bench: Bench, dtype: str, turned: tuple[bool, bool]) -> None:
     a, b = ((19, None), (17, 19)) if turned == (True, True) else \
@@ -127,10 +127,11 @@ def test_epilogues(bench: Bench, build: Callable[[Any, Any], Any], bias: bool, f
     assert bench.cublaslt.multiplied == 1
 
 
-def test_a_bias_of_half_precision(bench: Bench) -> None:
-    x = K.placeholder(shape=(None, 24), dtype="float16")
-    w, b = fixed(24, 16, dtype="float16"), fixed(16, dtype="float16")
-    (call,) = bench.run(K.function([x], [K.dot(x, w) + b]), whole(9, 24, dtype="float16")).calls.values()
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_bias_of_half_precision(bench: Bench, dtype: str) -> None:
+    x = K.placeholder(shape=(None, 24), dtype=dtype)
+    w, b = fixed(24, 16, dtype=dtype), fixed(16, dtype=dtype)
+    (call,) = bench.run(K.function([x], [K.dot(x, w) + b]), whole(9, 24, dtype=dtype)).calls.values()
     assert call.bias is not None
 
 
@@ -242,11 +243,11 @@ def test_every_form_of_convolution(bench: Bench, kind: str, size: tuple[int, ...
     assert bench.cudnn.told[0]["stream"] == LockStep.stream
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_convolutions_of_other_precisions(bench: Bench, dtype: str) -> None:
     x, w = K.placeholder(shape=(None, 6, 6, 8), dtype=dtype), fixed(3, 3, 8, 8, dtype=dtype)
     bench.run(K.function([x], [K.conv2d(x, w, padding="same")]), whole(2, 6, 6, 8, dtype=dtype))
-    lossy = {"float16": "REDUCED_PRECISION_REDUCTION", "float64": "NONDETERMINISTIC"}[dtype]
+    lossy = "NONDETERMINISTIC" if dtype == "float64" else "REDUCED_PRECISION_REDUCTION"
     assert lossy in {note.name for note in bench.cudnn.told[0]["notes"]}
 
 

@@ -17,7 +17,7 @@ from tensorc.codegen.python import oracle
 from tensorc.codegen.transform import bake_matmul, followed
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, f16, f32, f64, i32
+from tensorc.ir.types import DType, bf16, f16, f32, f64, i32
 
 n, m, k = map(dims.symbol, "nmk")
 
@@ -61,7 +61,7 @@ def ran(work: ir.Matmul | ir.Conv, sizes: dict[str, int], arrays: dict[str, Any]
     return own[work.buffers[2].name]
 
 
-@pytest.mark.parametrize("dtype", [f16, f32, f64, i32], ids=str)
+@pytest.mark.parametrize("dtype", [f16, bf16, f32, f64, i32], ids=str)
 @pytest.mark.parametrize("transposed", [(False, False), (True, False), (False, True), (True, True)], ids=str)
 def test_every_form(dtype: DType, transposed: tuple[bool, bool]) -> None:
     mm, sizes = product(dtype, transposed=transposed), {"n": 37, "m": 70, "k": 19}

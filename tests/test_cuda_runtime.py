@@ -274,6 +274,20 @@ def test_arrays_of_other_libraries_are_read_where_they_are(gpu: FakeGpu) -> None
     assert there.__dlpack__(max_version=(1, 1), dl_device=(2, 0), copy=False)
 
 
+def test_bfloat16_goes_by_dlpack_alone(gpu: FakeGpu) -> None:
+    x = K.placeholder((None, 4), dtype="bfloat16")
+    keep = K.function([x], [x * 1], device="cuda", device_outputs=True)
+    a = numbers(3, 4).astype("bfloat16")
+    (there,) = keep([a])
+    assert (there.dtype, there.nbytes) == (a.dtype, 24)
+    np.testing.assert_array_equal(there.get(), a)
+    (again,) = keep([ByDLPack(there)])
+    np.testing.assert_array_equal(np.asarray(again), a)
+    assert not hasattr(there, "__cuda_array_interface__")
+    with pytest.raises(AttributeError, match="no name for bfloat16; DLPack has"):
+        _ = there.__cuda_array_interface__
+
+
 def test_memory_that_others_may_still_read_is_not_given_away(gpu: FakeGpu) -> None:
     x = K.placeholder((None,))
     function = K.function([x], [x + 1], device="cuda", device_outputs=True)

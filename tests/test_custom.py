@@ -160,6 +160,8 @@ def grown(generator: random.Random, depth: int) -> str:
     (["float32"], softsign, "float32"),
     (["float64"], softsign, "float64"),
     (["float16"], softsign, "float16"),
+    (["bfloat16"], softsign, "bfloat16"),
+    (["bfloat16", "int64"], lambda x, i: x * i, "bfloat16"),
     (["float32", "float64"], lambda x, y: x + y, "float64"),
     (["float16", "float32"], lambda x, y: x + y, "float32"),
     (["float32", "int64"], lambda x, i: x * i, "float32"),
@@ -181,7 +183,7 @@ def test_dtypes(dtypes: list[str], function: Callable[..., float], result: str) 
     assert (made.dtype, got.dtype.name) == (result, result)
     wide = [v.astype(np.int64) if v.dtype.kind in "iu" else v for v in values]
     want = np.array([function(*row) for row in zip(*wide, strict=True)]).astype(result)
-    np.testing.assert_allclose(got, want, rtol=1e-6 if result != "float16" else 1e-3)
+    np.testing.assert_allclose(got, want, rtol={"float16": 1e-3, "bfloat16": 8e-3}.get(result, 1e-6))
 
 
 def test_the_dtype_that_is_asked_for() -> None:
@@ -583,14 +585,15 @@ def test_a_recurrent_layer_with_an_activation_of_ones_own() -> None:
         np.testing.assert_allclose(slope[place], want, rtol=1e-4)
 
 
-def test_half_precision_is_computed_in_single() -> None:
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2e-3), ("bfloat16", 1.6e-2)])
+def test_half_precision_is_computed_in_single(dtype: str, tolerance: float) -> None:
     """Of exp(x) − exp(x) · (1 − 2⁻¹²), half precision would leave nothing."""
-    x = K.placeholder((None,), dtype="float16")
+    x = K.placeholder((None,), dtype=dtype)
     small = custom.elementwise(lambda x: math.exp(x) - math.exp(x) * (1 - 2.0**-12), name="small")
-    got, slope = K.function([x], [small(x), *K.gradients(K.sum(small(x)), [x])])([np.array([0.0, 1.0], "float16")])
-    assert got.dtype == slope.dtype == np.float16
-    np.testing.assert_allclose(got, np.exp([0, 1]) / 2**12, rtol=2e-3)
-    np.testing.assert_allclose(slope, np.exp([0, 1]) / 2**12, rtol=2e-3)
+    got, slope = K.function([x], [small(x), *K.gradients(K.sum(small(x)), [x])])([np.array([0.0, 1.0], dtype)])
+    assert got.dtype == slope.dtype == dtype
+    np.testing.assert_allclose(got, np.exp([0, 1]) / 2**12, rtol=tolerance)
+    np.testing.assert_allclose(slope, np.exp([0, 1]) / 2**12, rtol=tolerance)
 
 
 def test_functions_of_the_c_library() -> None:

@@ -95,6 +95,14 @@ def test_random_streams_loops_choices_and_messages_come_back(dumps: Path) -> Non
     assert done.stdout.count("as the reference") == len(done.stdout.splitlines()) - 1
 
 
+def test_bfloat16_comes_back(dumps: Path) -> None:
+    x = K.placeholder((None, 3), name="x", dtype="bfloat16")
+    w = K.variable(np.ones((3, 2)) / 3, dtype="bfloat16", name="w")
+    K.function([x], [K.softmax(K.dot(x, w) + 0.1)], name="half")([np.ones((4, 3))])
+    done = repeat(dumps / "01-half")
+    assert done.stdout == "half: x_0 = 4, values.npz\n  output 0 (bfloat16, 4×2): as the reference\n", done.stderr
+
+
 def test_without_a_call_values_are_made_up(dumps: Path) -> None:
     function = layer()
     assert function.compiled.program is not None

@@ -41,7 +41,7 @@ def node(name: str, type: str) -> Any:
 # Values.
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32", "uint8", "bool"])
 def test_rows_at_indices_of_every_rank(dtype: str, known: bool) -> None:
     x = (table(7, 3) * 9).astype(dtype)
     rows = K.placeholder(x.shape if known else (None, None), dtype=dtype)

@@ -97,7 +97,8 @@ def test_text_parses_back_to_the_same_nodes():
 
 @pytest.mark.parametrize("value", [
     np.float32(0.1), np.float32(-0.0), np.float64(1e300), np.float32(np.inf), np.float32(np.nan), np.int64(-3),
-    np.bool_(True), np.float16(1.5), np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((2, 0), np.int32),
+    np.bool_(True), np.float16(1.5), np.array(0.1, "bfloat16"), np.array([[2, -np.inf]], "bfloat16"),
+    np.arange(6, dtype=np.float32).reshape(2, 3), np.zeros((2, 0), np.int32),
 ])
 def test_constants_survive_the_text(value):
     graph = close("f", [], [ops.neg(constant(value)) if value.dtype != bool else ops.logical_not(constant(value))],

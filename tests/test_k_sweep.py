@@ -13,6 +13,7 @@ import pytest
 from k_examples import GROUPS, Example
 
 from tensorc import backend as K
+from tensorc.ir.types import numpy_kind
 
 NO_TENSOR_FUNCTIONS = set("""
     backend batch_get_value batch_set_value cast_to_floatx clear_session control_dependencies count_params dtype eager
@@ -209,8 +210,8 @@ def check(applied: Sequence[Applied], native: Any, values: Sequence[Sequence[np.
         assert got.shape == want.shape, what
         assert fits(K.int_shape(a.output), got.shape), what
         assert got.dtype == K.dtype(a.output), what
-        if got.dtype.kind == "f":
-            tolerance = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-12}[got.dtype.name]
+        if numpy_kind(got.dtype) == "f":
+            tolerance = {"bfloat16": 1.6e-2, "float16": 2e-3, "float32": 1e-5, "float64": 1e-12}[got.dtype.name]
             largest = np.abs(want[np.isfinite(want)]).max(initial=0)
             np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * largest, err_msg=what)
         else:

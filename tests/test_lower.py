@@ -103,6 +103,13 @@ GROUPS = {
           %2 = sub(%0, %1)
           return %2
     """,
+    "half_precisions": """
+        graph g(x: bf16[n,6], y: f16[n,1])
+          %0 = cast(y) {dtype=bf16}
+          %1 = concatenate(x, %0) {axis=1}
+          %2 = add(x, %0)
+          return %1, %2
+    """,
     "reduced_pieces": """
         graph g(x: bool[3,n], y: bool[3,1], z: bool[3])
           %0 = logical_not(z)

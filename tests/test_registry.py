@@ -16,12 +16,14 @@ from samples import Array, Case, Sizes, cases_of, distinct, with_gradients
 
 import tensorc.ops  # noqa: F401
 from tensorc.ir.node import OPS, NoGradient
+from tensorc.ir.types import dtype as dtype_of
+from tensorc.ir.types import numpy_kind
 from tensorc.ops.interpret import evaluate
 from tensorc.runtime.function import Function
 
 COMPUTING = [op for op in OPS.values() if not op.source]
 DIFFERENTIABLE = [op for op in COMPUTING if not isinstance(op.gradient, NoGradient)]
-TOLERANCE = {"float16": 1e-3, "float32": 5e-7, "float64": 1e-15}
+TOLERANCE = {"bfloat16": 8e-3, "float16": 1e-3, "float32": 5e-7, "float64": 1e-15}
 
 
 @pytest.mark.parametrize("op", COMPUTING, ids=lambda op: op.name)
@@ -42,7 +44,7 @@ def test_value_for_unknown_sizes(op):
 
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=lambda op: op.name)
 def test_gradient(op):
-    """Of float32 and float64: what a kernel keeps of float16 is wider than what the references keep."""
+    """Of float32 and float64: what a kernel keeps of floats of 16 bits is wider than what the references keep."""
     cases = [case for case in cases_of(op) if case.node.dtype.name in ("float32", "float64")]
     native = Native(distinct(filter(None, map(with_gradients, cases))))
     for sizes in several_sizes(native.cases):
@@ -134,11 +136,11 @@ def larger(case: Case) -> Sizes:
 def close(got: Array, want: Array, slack: int, accumulated: bool, label: str) -> None:
     """Equal up to rounding, which counts relative to the largest number there is where sums may cancel."""
     assert (got.dtype, got.shape) == (want.dtype, want.shape), label
-    if want.dtype.kind != "f":
+    if numpy_kind(want.dtype) != "f":
         np.testing.assert_array_equal(got, want, err_msg=label)
         return
     tolerance = slack * TOLERANCE[want.dtype.name]
-    least = 4 * float(np.finfo(want.dtype).smallest_subnormal)
+    least = 4 * float(dtype_of(want.dtype).finfo.smallest_subnormal)
     if accumulated:
         tolerance *= 8
         finite = np.abs(want, where=np.isfinite(want), out=np.zeros_like(want))

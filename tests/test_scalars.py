@@ -11,7 +11,7 @@ from scipy import special
 from tensorc.codegen import scalars_numpy
 from tensorc.codegen.cpu.lanes import Lanes
 from tensorc.codegen.scalars import SCALARS, evaluate, result
-from tensorc.ir.types import DTYPES, boolean, f16, f32, f64, i8, i32, i64, u8
+from tensorc.ir.types import DTYPES, bf16, boolean, f16, f32, f64, i8, i32, i64, u8
 from tensorc.ops.philox import philox, uniform
 
 
@@ -68,6 +68,8 @@ def test_result_refuses_what_does_not_fit():
     assert result("lt", (u8, u8)) is boolean
     assert result("and", (i8, i8)) is None
     assert result("select", (boolean, f16, f16)) is f16
+    assert result("add", (bf16, bf16)) is None
+    assert result("select", (boolean, bf16, f16)) is None
     assert result("select", (f32, f32, f32)) is None
     assert result("philox_uniform32", (i64, i64, i64, i32)) is f32
     assert result("philox_uniform64", (i64, i64, i64, i64)) is None

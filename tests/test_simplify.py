@@ -6,7 +6,7 @@ from graphs import closed, commuted, evaluate, tensor
 
 from tensorc.ir.dims import symbol
 from tensorc.ir.node import constant
-from tensorc.ir.types import boolean, f16, f32, f64, i8, i32, i64
+from tensorc.ir.types import bf16, boolean, f16, f32, f64, i8, i16, i32, i64
 from tensorc.ops import (
     abs,
     all,
@@ -60,6 +60,7 @@ N, M = symbol("n"), symbol("m")
 X, Y = tensor("x", N, 4), tensor("y", N, 4)
 R, S = tensor("r", 4), tensor("s")
 I, J = tensor("i", N, dtype=i32), tensor("j", N, dtype=i32)
+SMALL = tensor("small", N, dtype=i8)
 B, C = tensor("b", N, 4, dtype=boolean), tensor("c", N, 4, dtype=boolean)
 T, K = tensor("t", dtype=boolean), tensor("k", N, 1)
 P, Q = tensor("p", M, N, 4), tensor("q", M, N, 2)
@@ -134,7 +135,8 @@ CASES = {
     "SelectSame": [(select(B, X, X), X), (select(B, R, R), spread(R, N, 4))],
     "SelectNot": [(select(logical_not(B), X, Y), select(B, Y, X))],
     "CastSame": [(cast(X, dtype=f32), X)],
-    "CastCast": [(cast(cast(X, dtype=f64), dtype=f16), cast(X, dtype=f16)), (cast(cast(X, dtype=f64), dtype=f32), X)],
+    "CastCast": [(cast(cast(X, dtype=f64), dtype=f16), cast(X, dtype=f16)), (cast(cast(X, dtype=f64), dtype=f32), X),
+                 (cast(cast(SMALL, dtype=bf16), dtype=f32), cast(SMALL, dtype=f32))],
 
     "StopGradient": [(stop_gradient(X), X)],
     "SumTo": [
@@ -217,6 +219,7 @@ def arrays():
         "i": rng.integers(-9, 9, 3), "j": rng.integers(-9, 9, 3), "k": rng.normal(size=(3, 1)), "t": np.True_,
         "b": rng.integers(0, 2, (3, 4)), "c": rng.integers(0, 2, (3, 4)),
         "p": rng.normal(size=(2, 3, 4)), "q": rng.normal(size=(2, 3, 2)),
+        "small": rng.integers(-128, 128, 3),
     }
 
 
@@ -250,6 +253,15 @@ LEFT_ALONE = {
     "(−inf)^½ is inf": (pow(X, 0.5), "PowHalf", "x may be negative"),
     "log of a negative is NaN": (exp(log(X)), "ExpLog", "x may be negative, where log gives NaN"),
     "a cast that loses": (cast(cast(X, dtype=f16), dtype=f32), "CastCast", "float16 does not hold every float32"),
+    "a cast that loses the last places": (
+        cast(cast(X, dtype=bf16), dtype=f32), "CastCast", "bfloat16 does not hold every float32",
+    ),
+    "neither of two halves holds the other": (
+        cast(cast(tensor("h", dtype=f16), dtype=bf16), dtype=f32), "CastCast", "bfloat16 does not hold every float16",
+    ),
+    "an integer that bfloat16 lacks": (
+        cast(cast(tensor("i", dtype=i16), dtype=bf16), dtype=f32), "CastCast", "bfloat16 does not hold every int16",
+    ),
     "an integer that float32 lacks": (
         cast(cast(I, dtype=f32), dtype=f64), "CastCast", "float32 does not hold every int32",
     ),
@@ -267,6 +279,9 @@ LEFT_ALONE = {
     ),
     "float16 cannot count": (
         total(spread(tensor("h", dtype=f16), 5), 0), "SumBroadcast", "float16 may not hold how many there are",
+    ),
+    "bfloat16 cannot count": (
+        total(spread(tensor("h", dtype=bf16), 5), 0), "SumBroadcast", "bfloat16 may not hold how many there are",
     ),
     "the maximum of nothing": (
         max(spread(R, N, 4), axes=(0,), keepdims=False), "ExtremeBroadcast", "there may be no element at all",

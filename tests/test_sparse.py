@@ -80,7 +80,7 @@ class TestValues:
         np.testing.assert_array_equal(summed, [[2], [0], [np.nan]])
         assert f([[[1, 0, 0]]])[1].tolist() == [[1]]
 
-    @pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64", "int32"])
     def test_dtypes(self, dtype):
         m = scipy.sparse.csr_matrix(np.round(matrix().toarray() * 4))
         w = np.round(numbers(COLUMNS, 5) * 4).astype(dtype)

@@ -35,6 +35,7 @@ ARRAYS: tuple[store.Array, ...] = (
     np.array(True),
     np.zeros((0, 4), np.int64),
     np.array([1.5], np.float16),
+    np.array([1.5, 2], "bfloat16"),
 )
 
 

@@ -17,12 +17,17 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from tensorc.ir.types import DType, boolean, f16, f32, f64, i8, i16, i32, i64, u8
+import numpy as np
+
+from tensorc.ir.types import DType, bf16, boolean, f16, f32, f64, i8, i16, i32, i64, u8
 
 LLVM_SCALAR: dict[DType, str] = {
-    f16: "half", f32: "float", f64: "double", i8: "i8", i16: "i16", i32: "i32", i64: "i64", u8: "i8", boolean: "i1",
+    f16: "half", bf16: "i16", f32: "float", f64: "double", i8: "i8", i16: "i16", i32: "i32", i64: "i64", u8: "i8",
+    boolean: "i1",
 }
-INTEGER_OF = {f16: i16, f32: i32, f64: i64}
+"""What a value of each dtype is in a register; of bfloat16 it is its bits."""
+
+INTEGER_OF = {f16: i16, bf16: i16, f32: i32, f64: i64}
 """The signed integer as wide as a float."""
 
 
@@ -43,18 +48,21 @@ def memory_type(dtype: DType, n: int = 1) -> str:
 
 def mangled(dtype: DType, n: int = 1) -> str:
     """The suffix of an overloaded intrinsic, such as `v8f32` or `i64`."""
-    tag = {"u8": "i8", "bool": "i1"}.get(dtype.short, dtype.short)
+    tag = {"u8": "i8", "bool": "i1", "bf16": "i16"}.get(dtype.short, dtype.short)
     return tag if n == 1 else f"v{n}{tag}"
 
 
 def literal(x: float, dtype: DType) -> str:
-    """A number in LLVM's spelling: floats as the bits of their value rounded to `dtype`."""
+    """A number in LLVM's spelling: floats as the bits of their value rounded to `dtype`, bfloat16 as a whole number."""
     if dtype.is_bool:
         return "true" if x else "false"
     if dtype.is_integer:
         return str(int(x))
     if dtype is f64:
         return f"0x{_bits('d', x):016X}"
+
+    if dtype is bf16:
+        return str(int(np.asarray(x).astype(dtype.numpy).view(np.int16)))
 
     code = "f" if dtype is f32 else "e"
     try:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import numpy as np
 
 from tensorc.codegen.cpu.vectormath import Instructions
-from tensorc.ir.types import DType, f16, f32, f64, i16
+from tensorc.ir.types import DType, bf16, f16, f32, f64, i16
 
 
 def cast(o: Instructions, x: str, to: DType) -> str:
     """x converted to lanes of dtype `to`.
 
     Floats become integers by truncation; what is out of range saturates and NaN gives 0.  Anything becomes a bool by
-    comparing it with 0.
+    comparing it with 0.  What becomes bfloat16 becomes float32 first and is rounded twice, as by `ml_dtypes`, JAX and
+    PyTorch; what becomes float16 is rounded once.
     """
     out = o.like(to)
     if o.dtype is to:
         return x
     if to.is_bool:
         return _nonzero(o, x)
-    if o.dtype is f16 and to is not f32:
+    if o.dtype.is_half and to is not f32:
         return cast(o.like(f32), cast(o, x, f32), to)
-    if to is f16 and o.dtype is not f32:
-        return _narrowed_twice(o, x) if o.dtype is f64 else cast(o.like(f32), cast(o, x, f32), f16)
+    if o.dtype is f64 and to is f16:
+        return _narrowed_twice(o, x)
+    if to.is_half and o.dtype is not f32:
+        return cast(o.like(f32), cast(o, x, f32), to)
 
     if o.dtype.is_float:
         return _from_float(o, x, out)
@@ -34,7 +37,7 @@ def cast(o: Instructions, x: str, to: DType) -> str:
 
 
 def _nonzero(o: Instructions, x: str) -> str:
-    if o.dtype is f16:
+    if o.dtype.is_half:
         wide = o.like(i16)
         magnitude = wide.binary("and", o.emit(f"bitcast {o.T} {x} to {wide.T}"), wide.c(0x7FFF))
         return wide.compare("ne", magnitude, wide.c(0))
@@ -42,6 +45,11 @@ def _nonzero(o: Instructions, x: str) -> str:
 
 
 def _from_float(o: Instructions, x: str, out: Instructions) -> str:
+    if out.dtype is bf16:
+        return _upper_half(o, x)
+    if o.dtype is bf16:
+        i = out.integers
+        return out.from_bits(i.binary("shl", o.like(i16).convert("zext", x, i), i.c(16)))
     if out.dtype is f16:
         return o.convert("fptrunc", x, out) if o.half else _narrowed_by_integers(o, x, out)
     if o.dtype is f16:
@@ -64,6 +72,17 @@ def _saturated(o: Instructions, x: str, out: Instructions) -> str:
     if top < most:
         whole = out.select(o.compare("ogt", x, o.c(top)), out.c(most), whole)
     return out.select(o.compare("uno", x, x), out.c(0), whole)
+
+
+def _upper_half(o: Instructions, x: str) -> str:
+    """f32 to bf16, half to even; NaN becomes the quiet one of its sign."""
+    i = o.integers
+    b = o.bits(x)
+    odd = i.binary("and", i.binary("lshr", b, i.c(16)), i.c(1))
+    rounded = i.plus(i.plus(b, i.c(0x7FFF)), odd)
+    nan = i.binary("or", i.binary("and", b, i.c(-0x80000000)), i.c(0x7FC00000))
+    value = i.select(o.compare("uno", x, x), nan, rounded)
+    return i.convert("trunc", i.binary("lshr", value, i.c(16)), o.like(i16))
 
 
 def _narrowed_twice(o: Instructions, x: str) -> str:

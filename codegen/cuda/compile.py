@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from tensorc.codegen.cuda.intrinsics import INTRINSICS, Intrinsic, llvm_type
+from tensorc.codegen.cuda.intrinsics import INTRINSICS, REGISTERS, Intrinsic, in_register, llvm_type
 from tensorc.codegen.cuda.source import Source
 from tensorc.errors import DeviceError
-from tensorc.ir.types import DTYPES, DType, boolean, f16, f32, f64
+from tensorc.ir.types import DTYPES, DType, boolean, f32, f64
 
 INSTALL = "pip install 'tensorc[cuda]'"
 CAPABILITIES = ((8, 0), (9, 0))
@@ -127,15 +127,15 @@ def _numba() -> tuple[ModuleType, ModuleType]:
 
 
 def _numba_type(dtype: DType, stored: bool = False) -> Any:
-    """Numba's name of a dtype: float16 is its bits, a bool in memory a byte."""
+    """Numba's name of a dtype; a bool in memory is a byte."""
     types = _numba()[1]
     if dtype is boolean:
         return types.uint8 if stored else types.boolean
-    return types.uint16 if dtype is f16 else getattr(types, dtype.name)
+    return getattr(types, in_register(dtype).name)
 
 
 def _dtype(numba_type: Any) -> DType | None:
-    return next((d for d in DTYPES if _numba_type(d) == numba_type), None)
+    return next((d for d in REGISTERS if _numba_type(d) == numba_type), None)
 
 
 def _function(source: Source) -> Any:
@@ -156,8 +156,7 @@ def _names() -> dict[str, Any]:
 
     cuda, types = _numba()
     found: dict[str, Any] = {"cuda": cuda, "libdevice": libdevice, "math": math, "boolean": types.boolean}
-    found |= {d.name: _numba_type(d) for d in DTYPES if d is not boolean and d is not f16}
-    found |= {"uint8": types.uint8, "uint16": types.uint16}
+    found |= {d.name: _numba_type(d) for d in REGISTERS if d is not boolean}
     found |= {name: _registered(each) for name, each in INTRINSICS.items()}
     for width in (2, 4, 8):
         found |= _vector_access(width)

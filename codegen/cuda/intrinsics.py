@@ -15,11 +15,21 @@ import numpy as np
 from llvmlite import ir as llvm
 
 from tensorc.codegen import scalars_numpy
-from tensorc.ir.types import DType, boolean, f16, f32, f64, i8, i16, i32, i64, u8
+from tensorc.ir.types import DTYPES, DType, bf16, boolean, f16, f32, f64, i8, i16, i32, i64, u8
 from tensorc.ops import philox, special
 
 Build = Callable[[Any, tuple[DType, ...], Sequence[Any]], Any]
 INTEGERS = (i8, i16, i32, i64, u8)
+BITS = DType("uint16", "u16", 2)
+"""What a register holds of a float of 16 bits: the number of its bits."""
+
+
+def in_register(dtype: DType) -> DType:
+    """What values of a dtype are while a kernel works with them."""
+    return BITS if dtype.is_half else dtype
+
+
+REGISTERS = tuple(dict.fromkeys(map(in_register, DTYPES)))
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ INTRINSICS: dict[str, Intrinsic] = {}
 
 
 def llvm_type(dtype: DType) -> Any:
-    """How a value of a dtype stands in a register; float16 is its bits."""
+    """The LLVM type of a value in a register."""
     if dtype is f32:
         return llvm.FloatType()
     if dtype is f64:
@@ -272,18 +282,42 @@ def _cast_numpy(to: DType) -> Callable[[Any], Any]:
 
 
 def _converted(to: DType) -> Callable[[tuple[DType, ...]], DType | None]:
-    return lambda given: to if len(given) == 1 and given[0] is not f16 else None
+    return lambda given: to if len(given) == 1 and given[0] is not BITS else None
 
 
 for _to in (*INTEGERS, f32, f64, boolean):
     _define(f"cast_{_to.short}", _converted(_to), _cast_numpy(_to), _cast(_to))
 
-# float16 is stored: in registers it is the number of its bits.
-_define("from_half", lambda given: f32 if given == (f16,) else None, lambda x: x.view(np.float16).astype(np.float32),
+# Floats of 16 bits are stored.  NVVM has no type for bfloat16, so its bits are shifted, and rounded as whole numbers:
+# the instruction for it, from capability 8.0, makes all NaNs one, which no other conversion here does.
+def _widened(given: tuple[DType, ...]) -> DType | None:
+    return f32 if given == (BITS,) else None
+
+
+def _to_bfloat(b: Any, _: tuple[DType, ...], args: Sequence[Any]) -> Any:
+    (x,), word = args, llvm.IntType(32)
+
+    def number(value: int) -> Any:
+        return llvm.Constant(word, value)
+
+    bits = b.bitcast(x, word)
+    odd = b.and_(b.lshr(bits, number(16)), number(1))
+    rounded = b.add(b.add(bits, number(0x7FFF)), odd)
+    nan = b.or_(b.and_(bits, number(0x80000000)), number(0x7FC00000))
+    value = b.select(b.fcmp_unordered("uno", x, x), nan, rounded)
+    return b.trunc(b.lshr(value, number(16)), llvm.IntType(16))
+
+
+_define("from_half", _widened, lambda x: x.view(f16.numpy).astype(np.float32),
         lambda b, _, args: b.fpext(b.bitcast(args[0], llvm.HalfType()), llvm.FloatType()))
-_define("to_half", lambda given: f16 if given in ((f32,), (f64,)) else None,
+_define("to_half", lambda given: BITS if given in ((f32,), (f64,)) else None,
         lambda x: special.cast(x, f16).view(np.uint16),
         lambda b, _, args: b.bitcast(b.fptrunc(args[0], llvm.HalfType()), llvm.IntType(16)))
+_define("from_bfloat", _widened, lambda x: x.view(bf16.numpy).astype(np.float32),
+        lambda b, _, args: b.bitcast(b.shl(b.zext(args[0], llvm.IntType(32)), llvm.Constant(llvm.IntType(32), 16)),
+                                     llvm.FloatType()))
+_define("to_bfloat", lambda given: BITS if given == (f32,) else None, lambda x: special.cast(x, bf16).view(np.uint16),
+        _to_bfloat)
 
 
 # -- random numbers

@@ -15,10 +15,10 @@ from tensorc.codegen import loopir as ir
 from tensorc.codegen.loopir import ConvKind
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
-from tensorc.ir.types import DType, f16, f32, f64
+from tensorc.ir.types import DType, bf16, f16, f32, f64
 
-DTYPES = (f16, f32, f64)
-"""What the libraries compute with; float16 is summed in float32."""
+DTYPES = (f16, bf16, f32, f64)
+"""What the libraries compute with; floats of 16 bits are summed in float32."""
 
 FIRST, SECOND, RESULT = range(3)
 """Where the operands and the result stand among the buffers of a product or a convolution."""

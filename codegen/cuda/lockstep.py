@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from tensorc.codegen.cuda.intrinsics import INTRINSICS
+from tensorc.codegen.cuda.intrinsics import INTRINSICS, REGISTERS, in_register
 from tensorc.codegen.cuda.scalars_host import LIBDEVICE
 from tensorc.codegen.cuda.source import Source
 from tensorc.errors import InternalError
 from tensorc.ir import dims
-from tensorc.ir.types import DTYPES, DType, boolean, f16
+from tensorc.ir.types import DType, boolean, u8
 
 Array = np.ndarray[Any, Any]
 WARP = 32
@@ -30,12 +30,8 @@ NOBODY = -1
 SEVERAL = -2
 """In place of a thread's number: none, or more than one."""
 
-STORED = {f16: np.dtype(np.uint16), boolean: np.dtype(np.uint8)}
-TYPES = {d.name: d.numpy for d in DTYPES} | {"uint16": np.dtype(np.uint16), "boolean": np.dtype(bool)}
-
-
-REGISTERS = {d: np.dtype(np.uint16) if d is f16 else d.numpy for d in DTYPES}
-KINDS = {dtype: d for d, dtype in REGISTERS.items()}
+TYPES = {"boolean" if d is boolean else d.name: d.numpy for d in REGISTERS}
+KINDS = {d.numpy: d for d in REGISTERS}
 RESULTS: dict[tuple[str, tuple[DType | None, ...]], DType | None] = {}
 """What intrinsics give, as they are asked for."""
 
@@ -55,7 +51,8 @@ def run(source: Source, arrays: Sequence[Array], sizes: Mapping[str, int]) -> No
     """
     blocks = dims.evaluate(source.blocks, sizes)
     if blocks:
-        flat = [a.reshape(-1).view(STORED.get(d, d.numpy)) for a, d in zip(arrays, source.dtypes, strict=True)]
+        stored = [u8 if d is boolean else in_register(d) for d in source.dtypes]
+        flat = [a.reshape(-1).view(d.numpy) for a, d in zip(arrays, stored, strict=True)]
         _Run(source, flat, [sizes[s] for s in source.sizes], blocks)
 
 
@@ -281,8 +278,7 @@ class _Run:
         if result is None:
             raise self.fail(f"{name} does not take {', '.join(str(d or 'what is no variable') for d in dtypes)}")
         found = np.asarray(INTRINSICS[name].numpy(*values))
-        dtype = REGISTERS[result]
-        return found if found.dtype == dtype else found.astype(dtype)
+        return found if found.dtype == result.numpy else found.astype(result.numpy)
 
     def library(self, name: str, values: Sequence[Any]) -> Array:
         dtype = np.dtype(np.float32 if name not in LIBDEVICE else np.float64)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tensorc.ir.types import DType, f16, f32
+from tensorc.ir.types import DType, f16, f32, f64
 
 
 class Bench(Protocol):
@@ -32,9 +32,9 @@ def spell(bench: Bench, fn: str, dtype: DType, args: tuple[str, ...]) -> str:
 
 
 def literal(value: float, dtype: DType) -> str:
-    """A number as text; of float16 the number of its bits."""
-    if dtype is f16:
-        return f"uint16({int(np.float16(value).view(np.uint16))})"
+    """A number as text; of a float of 16 bits the number of its bits."""
+    if dtype.is_half:
+        return f"uint16({int(np.asarray(value).astype(dtype.numpy).view(np.uint16))})"
     if dtype.is_bool:
         return f"cast_bool(uint8({int(value)}))"
     if dtype.is_integer:
@@ -47,15 +47,20 @@ def literal(value: float, dtype: DType) -> str:
 
 
 def cast(text: str, dtype: DType, to: DType) -> str:
-    """A value converted; float16 is widened first and narrowed last."""
+    """A value converted; a float of 16 bits is widened first and narrowed last."""
     if dtype is to:
         return text
-    if dtype is f16:
-        text = f"from_half({text})"
-        return text if to is f32 else f"cast_{to.short}({text})"
-    if to is f16:
-        return f"to_half({text if dtype.is_float else f'cast_f32({text})'})"
-    return f"cast_{to.short}({text})"
+    if dtype.is_half:
+        return cast(f"from_{_storage(dtype)}({text})", f32, to)
+    if not to.is_half:
+        return f"cast_{to.short}({text})"
+    rounded_once = dtype is f64 and to is f16
+    return f"to_{_storage(to)}({text if dtype is f32 or rounded_once else f'cast_f32({text})'})"
+
+
+def _storage(dtype: DType) -> str:
+    """What intrinsics call a float of 16 bits."""
+    return "half" if dtype is f16 else "bfloat"
 
 
 def library(fn: str, dtype: DType, *args: str) -> str:

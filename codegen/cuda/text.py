@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tensorc.codegen import loopir as ir
 from tensorc.codegen.access import never_negative, offset
 from tensorc.codegen.cuda.foreign import call
-from tensorc.codegen.cuda.intrinsics import INTRINSICS
+from tensorc.codegen.cuda.intrinsics import INTRINSICS, in_register
 from tensorc.codegen.cuda.scalars import cast, literal, spell
 from tensorc.codegen.cuda.source import Source, is_large
 from tensorc.codegen.scalars import SCALARS
@@ -82,7 +82,7 @@ class Writer:
     def array(self, wish: str, count: int, dtype: DType) -> str:
         """Registers of one thread: an array whose indices are known when it is compiled."""
         name = self.fresh(wish)
-        kind = {"bool": "boolean", "float16": "uint16"}.get(dtype.name, dtype.name)
+        kind = "boolean" if dtype.is_bool else in_register(dtype).name
         self.line(f"{name} = cuda.local.array({count}, {kind})")
         return name
 
@@ -202,7 +202,7 @@ def _bound(body: ir.Body) -> Iterator[str]:
 
 def memory_kind(dtype: DType) -> str:
     """The type of a dtype's elements in memory."""
-    return {"bool": "uint8", "float16": "uint16"}.get(dtype.name, dtype.name)
+    return "uint8" if dtype.is_bool else in_register(dtype).name
 
 
 def from_memory(text: str, dtype: DType) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tensorc.ir.types import bf16
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.lanes import Lane
 from tensorc.runtime.cuda.layout import nbytes
@@ -82,7 +83,12 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3; the stream is one that whoever reads the array has to wait for."""
+        """Version 3; the stream is one that whoever reads the array has to wait for.
+
+        Raises: AttributeError for bfloat16, which the interface has no name for; DLPack has.
+        """
+        if self.dtype.name == bf16.name:
+            raise AttributeError("the CUDA array interface has no name for bfloat16; DLPack has")
         stream = self._lend()
         return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address if self.nbytes else 0, False),
                 "strides": None, "version": 3, "stream": stream}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tensorc.errors import DeviceError, DTypeError
+from tensorc.ir.types import bf16
 from tensorc.runtime.cuda.array import DeviceArray, Foreign
 from tensorc.runtime.cuda.device import Device
 from tensorc.runtime.cuda.driver import DEVICE_OF_POINTER, NO_TIMING, DriverError, P, number
@@ -26,7 +27,9 @@ CUDA, MANAGED = 2, 13
 """DLPack's numbers for memory of a GPU, and for memory that moves there by itself."""
 
 KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
-"""DLPack's numbers for kinds of dtypes."""
+"""DLPack's numbers for kinds of dtypes, as NumPy calls them."""
+
+BFLOAT = 4
 
 DEFAULT_STREAM = 1
 VECTOR = 16
@@ -75,7 +78,8 @@ def exported(array: DeviceArray) -> Any:
     tensor = record.tensor
     tensor.data, (tensor.device_type, tensor.device) = array.address, array.__dlpack_device__()
     tensor.ndim, tensor.shape = array.ndim, shape
-    tensor.code, tensor.bits, tensor.lanes = KINDS[array.dtype.kind], 8 * array.dtype.itemsize, 1
+    tensor.code = BFLOAT if array.dtype.name == bf16.name else KINDS[array.dtype.kind]
+    tensor.bits, tensor.lanes = 8 * array.dtype.itemsize, 1
     record.deleter = ctypes.cast(_delete, ctypes.c_void_p)
     address = ctypes.addressof(record)
     _exported[address] = record, shape, array
@@ -130,12 +134,19 @@ def _by_dlpack(value: Any, on: Device, lane: Lane) -> _Seen:
     capsule = value.__dlpack__(stream=lane.stream)
     tensor = _Managed.from_address(_pointer(capsule, b"dltensor")).tensor
     shape = tuple(tensor.shape[:tensor.ndim])
+    dtype = _dtype(tensor)
+    strides = tuple(dtype.itemsize * s for s in tensor.strides[:tensor.ndim]) if tensor.strides else None
+    return _checked(_Seen((tensor.data or 0) + tensor.offset, shape, dtype, strides, capsule), on)
+
+
+def _dtype(tensor: Any) -> np.dtype[Any]:
+    """NumPy's dtype of a tensor.  Raises DTypeError where it has none."""
+    if (tensor.code, tensor.bits, tensor.lanes) == (BFLOAT, 16, 1):
+        return bf16.numpy
     kind = next((k for k, code in KINDS.items() if code == tensor.code), None)
     if kind is None or tensor.lanes != 1:
         raise DTypeError(f"an array by DLPack has a dtype that NumPy has not: kind {tensor.code}, {tensor.bits} bits")
-    dtype = np.dtype(f"{kind}{tensor.bits // 8}")
-    strides = tuple(dtype.itemsize * s for s in tensor.strides[:tensor.ndim]) if tensor.strides else None
-    return _checked(_Seen((tensor.data or 0) + tensor.offset, shape, dtype, strides, capsule), on)
+    return np.dtype(f"{kind}{tensor.bits // 8}")
 
 
 def _by_interface(value: Any, on: Device, lane: Lane) -> _Seen:

@@ -12,7 +12,7 @@ from tensorc.backend.config import floatx
 from tensorc.backend.handle import Handle
 from tensorc.errors import ArgumentError, DTypeError
 from tensorc.ir.node import Node, constant
-from tensorc.ir.types import DType, boolean, i32
+from tensorc.ir.types import DType, bf16, boolean, i32, numpy_kind
 from tensorc.ir.types import dtype as dtype_of
 
 SYMBOLIC = (Handle, Node)
@@ -23,9 +23,12 @@ def parse_dtype(spec: object, default: str | None = None) -> DType:
     if spec is None:
         spec = default or floatx()
     try:
-        return dtype_of(spec)
+        found = dtype_of(spec)
     except TypeError as error:
         raise DTypeError(str(error)) from None
+    if found is bf16:
+        _ = found.numpy         # says what to install where that is needed
+    return found
 
 
 def as_node(value: Any, dtype: DType | None = None) -> Node:
@@ -98,9 +101,9 @@ def literal_dtype(value: Any) -> DType:
 def literal(value: Any, dtype: DType) -> Node:
     """A constant of the given dtype.  Raises ArgumentError for an integer out of its range."""
     array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
+    if numpy_kind(array.dtype) not in "biuf":
         raise DTypeError(f"{value!r} is neither a tensor nor numbers")
-    if dtype.is_integer and array.dtype.kind in "iu" and array.size:
+    if dtype.is_integer and numpy_kind(array.dtype) in "iu" and array.size:
         range_ = np.iinfo(dtype.numpy)
         if array.min() < range_.min or array.max() > range_.max:
             raise ArgumentError(f"{value!r} is outside the range of {dtype.name}")
@@ -150,6 +153,8 @@ def _promote(a: DType, b: DType) -> DType:
         return b
     if a.is_float != b.is_float:
         return a if a.is_float else b
+    if a.is_float:
+        return a.wide if a.size == b.size else max(a, b, key=lambda d: d.size)
     return dtype_of(np.promote_types(a.numpy, b.numpy))
 
 

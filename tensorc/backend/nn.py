@@ -105,9 +105,9 @@ def dropout(x: Any, level: Any, noise_shape: Any = None, seed: int | None = None
         raise ArgumentError(f"the level is a fraction in [0, 1), not {level}")
 
     shape = node.shape if noise_shape is None else _noise_shape(noise_shape, node)
-    noise = uniform_node(random_key(seed), shape, node.dtype)
-    fraction = as_node(level, node.dtype)
-    kept = node / (as_node(1, node.dtype) - fraction)
+    wide = node.dtype.wide
+    noise, fraction = uniform_node(random_key(seed), shape, wide), as_node(level, wide)
+    kept = cast_node(cast_node(node, wide) / (as_node(1, wide) - fraction), node.dtype)
     return Tensor(ops.select(ops.ge(noise, fraction), kept, as_node(0, node.dtype)))
 
 

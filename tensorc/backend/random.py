@@ -52,7 +52,7 @@ def random_uniform(shape: Any, minval: Any = 0.0, maxval: Any = 1.0, dtype: Any 
 def random_binomial(shape: Any, p: Any = 0.0, dtype: Any = None, seed: int | None = None) -> Tensor:
     """1 with probability p, else 0."""
     kind = parse_dtype(dtype)
-    drawn = uniform_node(random_key(seed), known_sizes(shape), kind if kind.is_float else f64)
+    drawn = uniform_node(random_key(seed), known_sizes(shape), kind.wide if kind.is_float else f64)
     return Tensor(cast_node(ops.lt(drawn, as_node(p, drawn.dtype)), kind))
 
 
@@ -71,8 +71,12 @@ def random_normal_variable(shape: Any, mean: float, scale: float, dtype: Any = N
 
 
 def uniform_node(key: Node, shape: tuple[Size, ...], kind: DType) -> Node:
-    """Draws from [0, 1)."""
-    return cast_node(ops.uniform(key, shape=shape, dtype=_wide(kind), word=0), kind)
+    """Draws from [0, 1); floats of 16 bits are cut after the last place that those below 1 have, or some would be 1."""
+    drawn = ops.uniform(key, shape=shape, dtype=_wide(kind), word=0)
+    if kind.is_half:
+        places = 2 / float(kind.finfo.eps)
+        drawn = ops.floor(drawn * places) * (1 / places)
+    return cast_node(drawn, kind)
 
 
 def _moved(drawn: Node, mean: Any, deviation: Any) -> Node:

@@ -114,7 +114,7 @@ class SparseTensor(Tensor):
 
 
 def product(x: SparseTensor, y: Any) -> Node:
-    """The product of a sparse matrix and a dense one, in the dtype they promote to; float16 is summed in float32."""
+    """The product of a sparse matrix and a dense one, in the dtype they promote to, summed in float32 at least."""
     _, b = promoted((x.dense, y))
     wide = b.dtype.wide
     found = x.matrix.map(lambda data: cast_node(data, wide)).times(cast_node(b, wide))

@@ -12,13 +12,13 @@ from tensorc.errors import ArgumentError, TensorcError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 from tensorc.ir.node import OPS, Node, NoGradient, Op, make
-from tensorc.ir.types import TensorType, f64
+from tensorc.ir.types import TensorType, f64, numpy_kind
 from tensorc.ops.interpret import apply
 from tensorc.ops.sample import Sample
 
 Array = np.ndarray[Any, Any]
 
-TOLERANCE = {"float16": 2e-3, "float32": 1e-5, "float64": 1e-11}
+TOLERANCE = {"bfloat16": 1.6e-2, "float16": 2e-3, "float32": 1e-5, "float64": 1e-11}
 """Of a value against its reference, relative to the larger of it and 1."""
 
 SLOPE = 1e-5
@@ -116,7 +116,7 @@ def _compare(got: Array, want: Array, tolerance: float, what: str) -> None:
     if got.shape != want.shape or got.dtype != want.dtype:
         raise AssertionError(f"{what}: {got.dtype} {got.shape}, not {want.dtype} {want.shape}")
     with np.errstate(all="ignore"):
-        if want.dtype.kind != "f":
+        if numpy_kind(want.dtype) != "f":
             wrong = got != want
         else:
             a, b = got.astype(float), want.astype(float)

@@ -175,7 +175,7 @@ class _Elementwise:
         return common_dtype(alike) if alike else {"f": f64, "i": i64, "b": boolean}[kind]
 
     def rule(self, dtypes: tuple[DType, ...]) -> DType | None:
-        """The result's dtype in the loop language, which computes float16 in float32; None where there is none."""
+        """The result's dtype in the loop language, which computes in float32 at least; None where there is none."""
         try:
             found = self.result(dtypes)
         except TensorcError:

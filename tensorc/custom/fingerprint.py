@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tensorc.ir.types import numpy_kind
+
 PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), np.generic)
 MODULES = ("math", "cmath", "operator", "numpy", "builtins")
 """Modules whose contents depend on their version alone."""
@@ -102,7 +104,7 @@ def _value(value: Any, around: tuple[FunctionType, ...]) -> Any:
         return tuple(_value(v, around) for v in value)
     if isinstance(value, dict):
         return tuple((k, _value(v, around)) for k, v in sorted(value.items()))
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and numpy_kind(value.dtype) in "biuf":
         return value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()
     if isinstance(value, ModuleType) and value.__name__ in MODULES:
         return "module", value.__name__

@@ -92,7 +92,7 @@ class Value:
 class Memory:
     """An operand, the result or scratch memory: `m[i, j]` reads an element, `m[i, j] = value` writes it.
 
-    float16 is read as float32, and written from it.
+    float16 and bfloat16 are read as float32, and written from it.
 
     Attributes:
         shape, dtype: of what lies there; sizes may be symbols.
@@ -145,7 +145,7 @@ class Kernel:
     """The kernel while it is being written.  `k.exp(x)` and its like call any scalar function of the loop language.
 
     Attributes:
-        dtype: what floats are computed in: the result's dtype, float32 for float16.
+        dtype: what floats are computed in: the result's dtype, float32 for float16 and bfloat16.
         sides: the grid, once it is there.
     """
 

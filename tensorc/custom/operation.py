@@ -61,8 +61,8 @@ def op(defined: Any = None, /, *, infer: Function | None = None, reference: Func
 
     Args, and members of the class:
         infer: (types…, *, attributes…) → type, where a type has `dtype` and `shape`; raises ShapeError or DTypeError.
-        reference: (arrays…, *, attributes…) → array of that dtype and shape; it gets float16 as float32, and may
-            give that in its place.
+        reference: (arrays…, *, attributes…) → array of that dtype and shape; it gets float16 and bfloat16 as
+            float32, and may give that in their place.
         gradient: a function on tensors, (operands…, g) or (operands…, result, g) and the attributes → a gradient for
             each operand, None where there is none; or a `custom.NoGradient`.
         samples: operands and attributes for `custom.check`, made by `custom.sample`.

@@ -162,7 +162,8 @@ def number(value: Any) -> str:
         return "true" if value else "false"
     if value.dtype.kind in "iu":
         return str(int(value))
-    return str(np.asarray(value)[()])
+    text = str(np.asarray(value)[()])
+    return f"{text}.0" if text.lstrip("-").isdigit() else text      # bfloat16 leaves out what is 0
 
 
 def comment(locations: tuple[Location, ...]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tensorc.errors import DTypeError
 from tensorc.ir import dims
 from tensorc.ir.dims import Size
 
@@ -28,7 +30,13 @@ class DType:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.name)
+        """NumPy's dtype.  Raises DTypeError for bfloat16 where `ml_dtypes`, which has it, is not installed."""
+        return numpy_dtype(self.name)
+
+    @property
+    def finfo(self) -> Any:
+        """What `np.finfo` tells of a float."""
+        return _ml_dtypes().finfo(self.numpy) if self is bf16 else np.finfo(self.numpy)
 
     @property
     def is_float(self) -> bool:
@@ -62,11 +70,12 @@ class DType:
         return dtype, (self.name,)
 
 
-f16, f32, f64 = DType("float16", "f16", 2), DType("float32", "f32", 4), DType("float64", "f64", 8)
+f16, bf16 = DType("float16", "f16", 2), DType("bfloat16", "bf16", 2)
+f32, f64 = DType("float32", "f32", 4), DType("float64", "f64", 8)
 i8, i16, i32, i64 = DType("int8", "i8", 1), DType("int16", "i16", 2), DType("int32", "i32", 4), DType("int64", "i64", 8)
 u8, boolean = DType("uint8", "u8", 1), DType("bool", "bool", 1)
 
-DTYPES = (f16, f32, f64, i8, i16, i32, i64, u8, boolean)
+DTYPES = (f16, bf16, f32, f64, i8, i16, i32, i64, u8, boolean)
 _BY_NAME = {spelling: d for d in DTYPES for spelling in (d.name, d.short)}
 
 
@@ -83,6 +92,26 @@ def dtype(spec: object) -> DType:
     if found is None:
         raise TypeError(f"unknown dtype {spec!r}; known are {', '.join(d.name for d in DTYPES)}")
     return found
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of a name, bfloat16 among them."""
+    return np.dtype(_ml_dtypes().bfloat16 if name == bf16.name else name)
+
+
+def numpy_kind(dtype: np.dtype[Any]) -> str:
+    """NumPy's letter for a kind of dtypes; bfloat16, to NumPy a stranger, is a float, too."""
+    return "f" if dtype.kind == "V" and dtype.name == bf16.name else dtype.kind
+
+
+@functools.cache
+def _ml_dtypes() -> Any:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise DTypeError("bfloat16 needs the package ml_dtypes, which makes it a dtype of NumPy's\n"
+                         "pip install 'tensorc[bfloat16]'") from None
+    return ml_dtypes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import numpy as np
 
 from tensorc.ir.graph import postorder, replace_nodes
 from tensorc.ir.node import Node
+from tensorc.ir.types import dtype as dtype_of
+from tensorc.ir.types import numpy_kind
 from tensorc.ops.interpret import apply
 
 Array = np.ndarray[Any, Any]
@@ -54,16 +56,16 @@ def known(node: Node, operands: Sequence[Known]) -> Known:
     error = 0.0
     for moved in _neighbours(operands):
         other = apply(node, moved)
-        if value.dtype.kind != "f":
+        if numpy_kind(value.dtype) != "f":
             if not np.array_equal(other, value):
                 return Known(value, None)
         elif not np.array_equal(np.isfinite(other), np.isfinite(value)):
             return Known(value, None)
         else:
             error = max(error, 2 * _distance(other, value))
-    if value.dtype.kind == "f":
+    if numpy_kind(value.dtype) == "f":
         error += _rounding(node, values, value)
-    size = _largest(value) if value.dtype.kind == "f" else 1.0
+    size = _largest(value) if numpy_kind(value.dtype) == "f" else 1.0
     coarse = 1e-3 if value.dtype.itemsize > 2 else 0.1
     return Known(value, error if error <= coarse * max(1.0, size) else None)
 
@@ -93,12 +95,12 @@ def difference(got: Known | Array, want: Known) -> str:
     value, slack = (got.value, got.error) if isinstance(got, Known) else (got, 0.0)
     if (value.dtype, value.shape) != (want.value.dtype, want.value.shape):
         return f"it is {value.dtype} {value.shape}, not {want.value.dtype} {want.value.shape}"
-    if slack is None and value.dtype.kind == "f":
+    if slack is None and numpy_kind(value.dtype) == "f":
         slack = SHAKY * max(1.0, _largest(want.value))
     if want.error is None or slack is None:
         return ""
     with np.errstate(invalid="ignore"):
-        if value.dtype.kind == "f":
+        if numpy_kind(value.dtype) == "f":
             near = np.abs(value.astype(np.float64) - want.value) <= want.error + slack
             same = near | (value == want.value) | (np.isnan(value) & np.isnan(want.value))
         else:
@@ -131,14 +133,14 @@ def _neighbours(operands: Sequence[Known]) -> list[list[Array]]:
 def _is_tame(node: Node, values: Sequence[Array], value: Array) -> bool:
     """Is an operation within the domain where every correct way to compute it agrees?"""
     name = node.op.name
-    if value.dtype.kind == "f":
+    if numpy_kind(value.dtype) == "f":
         if _largest(value) > LARGE:
             return False
-        if all(np.isfinite(v).all() for v in values if v.dtype.kind == "f") and not np.isfinite(value).all():
+        if all(np.isfinite(v).all() for v in values if numpy_kind(v.dtype) == "f") and not np.isfinite(value).all():
             return value.size > 0 and name in ("max", "min") and 0 in values[0].shape
-    if name in ("div", "floordiv", "mod") and value.dtype.kind == "f":
+    if name in ("div", "floordiv", "mod") and numpy_kind(value.dtype) == "f":
         return bool((np.abs(values[1]) > 1e-2).all() and np.isfinite(values[1]).all())
-    if name in ("log", "sqrt", "rsqrt", "pow") and value.dtype.kind == "f":
+    if name in ("log", "sqrt", "rsqrt", "pow") and numpy_kind(value.dtype) == "f":
         return bool((values[0] > 1e-2).all())
     if name == "log1p":
         return bool((values[0] > -0.9).all())
@@ -153,27 +155,27 @@ def _rounding(node: Node, values: Sequence[Array], value: Array) -> float:
     if name in MOVES:
         return 0.0
     if name == "cast":
-        exact = values[0].dtype.kind != "f" or values[0].dtype.itemsize <= value.dtype.itemsize
+        exact = numpy_kind(values[0].dtype) != "f" or values[0].dtype.itemsize <= value.dtype.itemsize
         if exact and _is_whole(values[0]):
             return 0.0
-    magnitudes = [np.abs(v) if v.dtype.kind == "f" else v for v in values]
+    magnitudes = [np.abs(v) if numpy_kind(v.dtype) == "f" else v for v in values]
     if name == "matmul" or name in SUMS - {"logsumexp", "log_softmax", "softmax"}:
         size = _largest(apply(node, magnitudes))
         if name in EXACT and all(map(_is_whole, values)) and size < WHOLE:
             return 0.0
     else:
-        size = max([_largest(v) for v in (value, *(m for m in magnitudes if m.dtype.kind == "f"))])
+        size = max([_largest(v) for v in (value, *(m for m in magnitudes if numpy_kind(m.dtype) == "f"))])
         if name in EXACT and all(map(_is_whole, values)) and size < WHOLE:
             return 0.0
     steps = 16 * (1 + math.log2(1 + max(v.size for v in values)))
     if value.dtype.itemsize == 2:                # sums are in float32
         steps = 4
-    return float(steps * np.finfo(value.dtype).eps * max(size, 1e-3))
+    return float(steps * dtype_of(value.dtype).finfo.eps * max(size, 1e-3))
 
 
 def _is_whole(array: Array) -> bool:
-    if array.dtype.kind != "f":
-        return bool(array.dtype.kind == "b" or np.abs(array.astype(np.float64)).max(initial=0) < WHOLE)
+    if numpy_kind(array.dtype) != "f":
+        return bool(numpy_kind(array.dtype) == "b" or np.abs(array.astype(np.float64)).max(initial=0) < WHOLE)
     finite = array[np.isfinite(array)]
     return bool((finite == np.rint(finite)).all() and np.abs(finite).max(initial=0) < WHOLE)
 

@@ -14,7 +14,7 @@ import numpy as np
 from tensorc.errors import DTypeError
 from tensorc.ir.node import Node, Op
 from tensorc.ir.node import constant as number
-from tensorc.ir.types import DType, TensorType, boolean, f16, f32, f64, i8, i32, i64, u8
+from tensorc.ir.types import DType, TensorType, bf16, boolean, f16, f32, f64, i8, i32, i64, u8
 from tensorc.ops import special
 from tensorc.ops.define import NoGradient, defop
 from tensorc.ops.infer import broadcast_shapes, elementwise, same_dtype
@@ -342,6 +342,7 @@ cast: Op = defop(
     scalar="cast",
     samples=[
         sample("f32[2,3]", dtype=f64), sample("f64[3]", dtype=f32), sample("f32[3]", dtype=f16),
+        sample("f16[3]", dtype=bf16), sample("f64[3]", dtype=bf16), sample("i64[3]", dtype=bf16, span=(-999, 999)),
         sample("f32[]", dtype=i32, span=(-9, 9)), sample("f64[5]", dtype=i8, span=(-300, 300)),
         sample("f32[4]", dtype=boolean), sample("i32[0,2]", dtype=f32), sample("i64[3]", dtype=u8, span=(-9, 300)),
         sample("bool[4]", dtype=f32), sample("bool[2]", dtype=i64),

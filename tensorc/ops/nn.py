@@ -111,7 +111,7 @@ def _exponentials(x: Node, axes: tuple[int, ...]) -> tuple[Node, Node, Node]:
     Both x and m are brought between the largest finite numbers before they are subtracted: then where m = +inf the
     exponentials are 1 for every +inf and 0 for the others, and where m = −inf all are 0.
     """
-    bound = float(np.finfo(x.dtype.numpy).max)
+    bound = float(x.dtype.finfo.max)
     top = stop_gradient(largest(x, axes=axes, keepdims=True))
     e = exp(minimum(x, bound) - minimum(maximum(top, -bound), bound))
     return e, sum(e, axes=axes, keepdims=True), top

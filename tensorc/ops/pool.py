@@ -14,7 +14,7 @@ import numpy as np
 from tensorc.errors import ShapeError
 from tensorc.ir.dims import Size
 from tensorc.ir.node import Node, Op, constant
-from tensorc.ir.types import TensorType, i32, i64
+from tensorc.ir.types import TensorType, i32, i64, numpy_kind
 from tensorc.ops.define import defop
 from tensorc.ops.elementwise import cast, eq, floats, maximum, minimum, numbers, select, zero
 from tensorc.ops.reduce import argmax, cast_unless, max, sum
@@ -63,7 +63,7 @@ def _beside_taps(node: Any, x: Node) -> Node:
 # The largest.
 
 def _lowest(dtype: np.dtype[Any]) -> float:
-    return -np.inf if dtype.kind == "f" else int(np.iinfo(dtype).min)
+    return -np.inf if numpy_kind(dtype) == "f" else int(np.iinfo(dtype).min)
 
 
 def _max_pool_type(x: TensorType, *, window: Ints, strides: Ints, low: Sizes, shape: Sizes) -> TensorType:

@@ -120,7 +120,7 @@ sum = defop(
     reference=_accumulating(np.sum),
     gradient=lambda node, g: [spread(g, node.x, node.axes)],
     reduce=Reduce("add"),
-    samples=_samples("f64", "f16", "i32", "u8"),
+    samples=_samples("f64", "f16", "bf16", "i32", "u8"),
 )
 
 
@@ -154,7 +154,7 @@ prod = defop(
     reference=_accumulating(np.prod),
     gradient=_prod_gradient,
     reduce=Reduce("mul"),
-    samples=_samples("f64", "f16", "i32"),
+    samples=_samples("f64", "f16", "bf16", "i32"),
 )
 
 
@@ -173,7 +173,7 @@ max = defop(
     reference=_extreme(np.max, low=True),
     gradient=_extreme_gradient,
     reduce=Reduce("max"),
-    samples=_samples("f64", "f16", "i32", "u8", "bool"),
+    samples=_samples("f64", "f16", "bf16", "i32", "u8", "bool"),
 )
 
 min = defop(
@@ -183,7 +183,7 @@ min = defop(
     reference=_extreme(np.min, low=False),
     gradient=_extreme_gradient,
     reduce=Reduce("min"),
-    samples=_samples("f64", "f16", "i32", "u8", "bool"),
+    samples=_samples("f64", "f16", "bf16", "i32", "u8", "bool"),
 )
 
 
@@ -331,14 +331,20 @@ def cast_unless(x: Node, dtype: DType) -> Node:
     return x if x.dtype is dtype else cast(x, dtype=dtype)
 
 
+def _over_count(g: Node, x: Node, axes: tuple[int, ...]) -> Node:
+    """g over how many elements a reduction of x over axes takes together, which floats of 16 bits may not hold."""
+    wide = cast_unless(g, g.dtype.wide)
+    return cast_unless(wide / count(x, axes, wide.dtype), g.dtype)
+
+
 mean = defop(
     "mean",
     doc="The mean over axes; of integers an integer, rounded towards zero.  NaN, or 0 for integers, of none.",
     infer=_numbers_reduced,
     reference=_mean,
-    gradient=lambda node, g: [spread(g / count(node.x, node.axes, g.dtype), node.x, node.axes)],
+    gradient=lambda node, g: [spread(_over_count(g, node.x, node.axes), node.x, node.axes)],
     expand=_mean_expansion,
-    samples=_samples("f64", "f16", "i32", "u8", span=(-9, 9)),
+    samples=_samples("f64", "f16", "bf16", "i32", "u8", span=(-9, 9)),
 )
 
 
@@ -356,7 +362,7 @@ def _variance_expansion(node: Any) -> Node:
 def _variance_gradient(node: Any, g: Any) -> list[Node | None]:
     x, axes = node.x, node.axes
     away = x - mean(x, axes=axes, keepdims=True)
-    return [away * kept(g * 2 / count(x, axes, g.dtype), x, axes)]
+    return [away * kept(_over_count(g * 2, x, axes), x, axes)]
 
 
 variance = defop(
@@ -366,7 +372,7 @@ variance = defop(
     reference=_variance,
     gradient=_variance_gradient,
     expand=_variance_expansion,
-    samples=_samples("f64", "f16"),
+    samples=_samples("f64", "f16", "bf16"),
 )
 
 

@@ -20,7 +20,7 @@ from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, Convolutio
 from tensorc.codegen.loopir import ConvKind
 from tensorc.errors import DeviceError
 from tensorc.ir import dims
-from tensorc.ir.types import DType, f16, f32, f64
+from tensorc.ir.types import DType, bf16, f16, f32, f64
 from tensorc.runtime.cuda.libraries.memory import WORKSPACE
 
 log = logging.getLogger("tensorc")
@@ -114,7 +114,8 @@ def graph_of(kind: ConvKind, dtype: DType, of: Geometry, bias: bool, handle: Any
 
     Raises: cudnnGraphNotSupportedError, RuntimeError.
     """
-    io = {f16: cudnn.data_type.HALF, f32: cudnn.data_type.FLOAT, f64: cudnn.data_type.DOUBLE}[dtype]
+    kinds = cudnn.data_type
+    io = {f16: kinds.HALF, bf16: kinds.BFLOAT16, f32: kinds.FLOAT, f64: kinds.DOUBLE}[dtype]
     within = cudnn.data_type.DOUBLE if dtype is f64 else cudnn.data_type.FLOAT
     graph = cudnn.pygraph(io_data_type=io, intermediate_data_type=within, compute_data_type=within, handle=handle)
 
@@ -145,7 +146,8 @@ def graph_of(kind: ConvKind, dtype: DType, of: Geometry, bias: bool, handle: Any
 def refused(dtype: DType, tf32: bool) -> list[Any]:
     """What kernels must not do: sum in another order each time, or round operands or sums to less than they have."""
     note = cudnn.numerical_note
-    lossy = {f16: [note.REDUCED_PRECISION_REDUCTION], f32: [] if tf32 else [note.TENSOR_CORE], f64: []}[dtype]
+    rounding = [note.REDUCED_PRECISION_REDUCTION] if dtype.is_half else []
+    lossy = [note.TENSOR_CORE] if dtype is f32 and not tf32 else rounding
     return [note.NONDETERMINISTIC, note.DOWN_CONVERT_INPUTS, *lossy]
 
 

@@ -24,13 +24,13 @@ from nvmath.bindings import cublasLt as lt  # noqa: N813
 from tensorc.codegen.cuda.library import FIRST, RESULT, SECOND, Call, ProductCall
 from tensorc.errors import DeviceError
 from tensorc.ir import dims
-from tensorc.ir.types import DType, f16, f32, f64
+from tensorc.ir.types import DType, bf16, f16, f32, f64
 from tensorc.runtime.cuda.libraries.memory import alignment
 
 log = logging.getLogger("tensorc")
 
-CUDA_TYPES = {f32: 0, f64: 1, f16: 2}
-"""cudaDataType's numbers: CUDA_R_32F, CUDA_R_64F, CUDA_R_16F."""
+CUDA_TYPES = {f32: 0, f64: 1, f16: 2, bf16: 14}
+"""cudaDataType's numbers: CUDA_R_32F, CUDA_R_64F, CUDA_R_16F, CUDA_R_16BF."""
 
 LARGEST = 32 << 20
 """The largest workspace that it may ask for, in bytes: what NVIDIA recommends for the largest GPUs."""
