@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from tensorc.codegen.cpu.conv_gather import Combination, Gather
 from tensorc.codegen.cpu.conv_geometry import axes_of
-from tensorc.codegen.cpu.conv_tiles import HIDING, PARAMETERS, AnyTile, ConvTiles, masked_store
+from tensorc.codegen.cpu.conv_tiles import HIDING, PARAMETERS, AnyTile, ConvTiles
 from tensorc.codegen.cpu.conv_weight_tiles import PARAMETERS as WEIGHT_PARAMETERS
 from tensorc.codegen.cpu.conv_weights import WeightGradient
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import first_lanes, masked_load
+from tensorc.codegen.cpu.matmul_tiles import first_lanes, read, write
 from tensorc.codegen.cpu.target import Target
 from tensorc.codegen.loopir import Conv
 
@@ -178,24 +178,17 @@ class Channels:
         self.ops = t.instructions(f, t.lanes)
         self.kind = self.ops.T
         left = f.sub(count, first) if count % t.lanes else 0
-        self.masks = [first_lanes(f, t.lanes, f.sub(left, q * t.lanes)) for q in range(t.width)] if left else []
+        self.masks = [first_lanes(f, t.lanes, f.sub(left, q * t.lanes)) if left else None for q in range(t.width)]
 
     def place(self, pointer: str, q: int) -> str:
         return self.f.at(pointer, self.f.add(self.first, q * self.t.lanes), self.t.scalar)
 
     def load(self, pointer: str, q: int) -> str:
         """Vector q of the pixel or tap at `pointer`."""
-        place = self.place(pointer, q)
-        if not self.masks:
-            return self.f.load(self.kind, place, self.t.dtype.size)
-        return masked_load(self.f, self.ops, place, self.masks[q])
+        return read(self.f, self.ops, self.place(pointer, q), self.masks[q])
 
     def store(self, value: str, pointer: str, q: int) -> None:
-        place = self.place(pointer, q)
-        if not self.masks:
-            self.f.store(self.kind, value, place, self.t.dtype.size)
-        else:
-            masked_store(self.f, self.ops, value, place, self.masks[q])
+        write(self.f, self.ops, value, self.place(pointer, q), self.masks[q])
 
     def sums(self, pixels: int) -> list[list[str]]:
         """Cells of zeros: for each pixel one for each vector."""

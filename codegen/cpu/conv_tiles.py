@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import Tiles, first_lanes, masked_load, splat
+from tensorc.codegen.cpu.matmul_tiles import Tiles, first_lanes, read, splat, write
 from tensorc.codegen.cpu.target import Target
-from tensorc.codegen.cpu.vectormath import Instructions
 from tensorc.ir.types import DType
 
 SUMS = {512: 28, 256: 12, 128: 12}
@@ -196,7 +195,7 @@ Place = Callable[[str, int], str]
 
 def tile_sums(
     f: Function, t: ConvTiles, pixels: int, source: str, loops: Sequence[Loop], place: Place,
-    masks: Sequence[str] = (), most: int = STRAIGHT,
+    masks: Sequence[str | None] | None = None, most: int = STRAIGHT,
 ) -> list[list[str]]:  # fmt: skip
     """Cells with the sums of a tile: for each pixel one for each vector of channels.
 
@@ -208,7 +207,7 @@ def tile_sums(
 
     def level(a: str, w: str, loop: Loop, *inner: Loop) -> None:
         if not inner:
-            _add_channels(f, t, loop, a, w, sums, place, masks, most)
+            _add_channels(f, t, loop, a, w, sums, place, masks or [None] * t.width, most)
             return
         with f.loop(0, loop.count) as i:
             there = f.at(a, f.mul(i, loop.source), t.scalar)
@@ -219,8 +218,8 @@ def tile_sums(
 
 
 def _add_channels(
-    f: Function, t: ConvTiles, loop: Loop, a: str, w: str, sums: list[list[str]], place: Place, masks: Sequence[str],
-    most: int,
+    f: Function, t: ConvTiles, loop: Loop, a: str, w: str, sums: list[list[str]], place: Place,
+    masks: Sequence[str | None], most: int,
 ) -> None:  # fmt: skip
     """The innermost loop, some channels at a time, or written out where they are few.
 
@@ -228,16 +227,12 @@ def _add_channels(
     """
     ops = t.instructions(f, t.lanes)
 
-    def read(row: str, q: int) -> str:
-        pointer = f.at(row, q * t.lanes, t.scalar)
-        return masked_load(f, ops, pointer, masks[q]) if masks else f.load(ops.T, pointer, t.dtype.size)
-
     def turn(a: str, w: str, count: int) -> None:
         values = [[f.load(ops.T, cell) for cell in row] for row in sums]
         for k in range(count):
             row_of_weights = f.at(w, f.mul(k, loop.weights), t.scalar)
             channel = f.at(a, f.mul(k, loop.source), t.scalar)
-            vectors = [read(row_of_weights, q) for q in range(t.width)]
+            vectors = [read(f, ops, f.at(row_of_weights, q * t.lanes, t.scalar), mask) for q, mask in enumerate(masks)]
             for i, row in enumerate(values):
                 factor = splat(f, t.scalar, f.load(t.scalar, place(channel, i), t.dtype.size), t.lanes)
                 values[i] = [ops.muladd(factor, vector, value) for vector, value in zip(vectors, row, strict=True)]
@@ -281,14 +276,8 @@ def store_sums(
     full = columns == "whole" or columns == "either" and f.less(t.columns - 1, "%columns")
     if full is not False:
         with f.when(full):
-            each(lambda value, place, q: f.store(ops.T, value, place, t.dtype.size))
+            each(lambda value, place, _: write(f, ops, value, place))
     if full is not True:
         with f.when(f.negation(full)):
             masks = [first_lanes(f, t.lanes, f.sub("%columns", q * t.lanes)) for q in range(t.width)]
-            each(lambda value, place, q: masked_store(f, ops, value, place, masks[q]))
-
-
-def masked_store(f: Function, ops: Instructions, value: str, place: str, mask: str) -> None:
-    """Stores the lanes of `mask`."""
-    arguments = f"{ops.T} {value}, ptr {place}, i32 {ops.dtype.size}, {ops.B} {mask}"
-    f.line(f"call void @llvm.masked.store.{ops.tag}.p0({arguments})")
+            each(lambda value, place, q: write(f, ops, value, place, masks[q]))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from tensorc.codegen.cpu.conv_tiles import HIDING, SUMS, ConvTiles, Loop, heights, masked_store, tile_sums
+from tensorc.codegen.cpu.conv_tiles import HIDING, SUMS, ConvTiles, Loop, heights, tile_sums
 from tensorc.codegen.cpu.function import Function
-from tensorc.codegen.cpu.matmul_tiles import first_lanes, masked_load
+from tensorc.codegen.cpu.matmul_tiles import first_lanes, read, write
 from tensorc.codegen.cpu.target import Target
 from tensorc.ir.types import DType
 
@@ -65,9 +65,8 @@ class WeightTile:
         t = self.tiles
         f = Function(f"define internal void @{self.name}({PARAMETERS}) noinline")
         ops = t.instructions(f, t.lanes)
-        masks = []
-        if not self.whole:
-            masks = [first_lanes(f, t.lanes, f.sub("%columns", q * t.lanes)) for q in range(t.width)]
+        masks = [None if self.whole else first_lanes(f, t.lanes, f.sub("%columns", q * t.lanes))
+                 for q in range(t.width)]
         loops = [Loop("%y_count", "%y_source", "%y_weights"), Loop("%x_count", self.x_step, self.y_step)]
 
         with f.loop(0, "%count") as number:
@@ -78,11 +77,6 @@ class WeightTile:
                 for q, cell in enumerate(row):
                     place = f.at(result, i * self.step + q * t.lanes, t.scalar)
                     more = f.load(ops.T, cell)
-                    if self.whole:
-                        total = ops.plus(f.load(ops.T, place, t.dtype.size), more)
-                        f.store(ops.T, total, place, t.dtype.size)
-                    else:
-                        total = ops.plus(masked_load(f, ops, place, masks[q]), more)
-                        masked_store(f, ops, total, place, masks[q])
+                    write(f, ops, ops.plus(read(f, ops, place, masks[q]), more), place, masks[q])
         f.line("ret void")
         return f.text()

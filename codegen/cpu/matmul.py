@@ -3,7 +3,8 @@
     a · b      rows of b are read where they stand, once for all tiles below each other; for many rows of a, a large b
                is packed into panels before all units
     a · bᵀ     packed, which transposes; of few rows as dot products along k
-    aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same
+    aᵀ · b     a's columns are contiguous, and a tile reads one element of each of its rows at a time all the same; a
+               block copies its part first where neighbours along k stand far apart
     a · v      is vᵀ · aᵀ
 
 A b that lasts from product to product is packed in any case, once for all of them.

@@ -303,8 +303,8 @@ def _copy_squares(f: Function, t: Tiles, source: str, target: str, stop: Int) ->
         squares = []
         for start in starts:
             picked = [rows[min(start + q, t.rows - 1)] for q in range(t.lanes)]
-            read = {row: f.load(ops.T, f.at(row, k, t.scalar), t.dtype.size) for row in dict.fromkeys(picked)}
-            squares.append(transposed_square(f, ops.T, [read[row] for row in picked]))
+            values = {row: read(f, ops, f.at(row, k, t.scalar)) for row in dict.fromkeys(picked)}
+            squares.append(transposed_square(f, ops.T, [values[row] for row in picked]))
         for q in range(t.lanes):
             column = f.at(target, f.mul(f.add(k, q), t.rows), t.scalar)
             for start, square in zip(starts, squares, strict=True):

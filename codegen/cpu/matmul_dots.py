@@ -12,7 +12,7 @@ import functools
 from collections.abc import Sequence
 
 from tensorc.codegen.cpu.function import Function, Int
-from tensorc.codegen.cpu.matmul_tiles import Tiles, call, first_lanes, masked_load
+from tensorc.codegen.cpu.matmul_tiles import Tiles, call, first_lanes, read
 from tensorc.codegen.cpu.vectormath import vector_of
 
 DOT_COLUMNS = 4
@@ -20,12 +20,10 @@ DOT_VECTORS = 2
 """`dots` makes four elements of c at once, each from two vectors of partial sums."""
 
 
-
 @functools.cache
 def dot_functions(t: Tiles) -> str:
     """The functions that `dots` needs, itself included."""
     return _dot(t, DOT_COLUMNS) + _dot(t, 1) + _dots(t)
-
 
 
 def _dot(t: Tiles, columns: int) -> str:
@@ -39,12 +37,9 @@ def _dot(t: Tiles, columns: int) -> str:
     sums = [[f.cell(ops.T, "zeroinitializer") for _ in range(DOT_VECTORS)] for _ in range(columns)]
 
     def add_products(k: str, mask: str | None, part: int) -> None:
-        def read(pointer: str) -> str:
-            return masked_load(f, ops, pointer, mask) if mask else f.load(ops.T, pointer, t.dtype.size)
-
-        a = read(f.at("%a", k, t.scalar))
+        a = read(f, ops, f.at("%a", k, t.scalar), mask)
         for row, parts in zip(rows, sums, strict=True):
-            product = ops.muladd(a, read(f.at(row, k, t.scalar)), f.load(ops.T, parts[part]))
+            product = ops.muladd(a, read(f, ops, f.at(row, k, t.scalar), mask), f.load(ops.T, parts[part]))
             f.store(ops.T, product, parts[part])
 
     with f.loop(0, whole, step) as k:

@@ -108,10 +108,22 @@ def call(f: Function, name: str, *arguments: tuple[str, Int]) -> None:
     f.line(f"call void @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})")
 
 
-def masked_load(f: Function, ops: Instructions, pointer: str, mask: str) -> str:
-    """A vector of which only the lanes of `mask` are read; the others are 0."""
-    arguments = f"ptr {pointer}, i32 {ops.dtype.size}, {ops.B} {mask}, {ops.T} zeroinitializer"
+def read(f: Function, ops: Instructions, place: str, mask: str | None = None) -> str:
+    """A vector, of which only the lanes of `mask` are read, if there is one; the others are 0."""
+    size = ops.dtype.size
+    if mask is None:
+        return f.load(ops.T, place, size)
+    arguments = f"ptr {place}, i32 {size}, {ops.B} {mask}, {ops.T} zeroinitializer"
     return f.let(f"call {ops.T} @llvm.masked.load.{ops.tag}.p0({arguments})")
+
+
+def write(f: Function, ops: Instructions, value: str, place: str, mask: str | None = None) -> None:
+    """Writes a vector, of which only the lanes of `mask`, if there is one."""
+    size = ops.dtype.size
+    if mask is None:
+        f.store(ops.T, value, place, size)
+    else:
+        f.line(f"call void @llvm.masked.store.{ops.tag}.p0({ops.T} {value}, ptr {place}, i32 {size}, {ops.B} {mask})")
 
 
 def first_lanes(f: Function, lanes: int, count: Int) -> str:
@@ -197,23 +209,11 @@ def _side_by_side(f: Function, t: Tiles, ops: Instructions, start: str, count: i
     return [(f.at(start, q * ops.n, t.scalar), mask if q == count - 1 else None) for q in range(count)]
 
 
-def read(f: Function, ops: Instructions, place: str, mask: str | None) -> str:
-    return masked_load(f, ops, place, mask) if mask else f.load(ops.T, place, ops.dtype.size)
-
-
 def prefetch(f: Function, pointer: str, size: int, cache: int) -> None:
     """Fetches the cache lines in which `size` bytes end; where they begin in a line's midst, it came with what stands
     before them."""
     for byte in range(CACHE_LINE - 1, size, CACHE_LINE):
         f.line(f"call void @llvm.prefetch.p0(ptr {f.at(pointer, byte, 'i8')}, i32 0, i32 {cache}, i32 1)")
-
-
-def write(f: Function, ops: Instructions, value: str, place: str, mask: str | None) -> None:
-    size = ops.dtype.size
-    if mask is None:
-        f.store(ops.T, value, place, size)
-    else:
-        f.line(f"call void @llvm.masked.store.{ops.tag}.p0({ops.T} {value}, ptr {place}, i32 {size}, {ops.B} {mask})")
 
 
 def _scaled_rows(f: Function, t: Tiles, rows: int) -> Callable[[str, int], str]:

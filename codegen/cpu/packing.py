@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 from tensorc.codegen.cpu.function import Function
-from tensorc.codegen.cpu.matmul_tiles import FIRST_CACHE, Tiles, first_lanes, masked_load, prefetch
+from tensorc.codegen.cpu.matmul_tiles import FIRST_CACHE, Tiles, first_lanes, prefetch, read
 from tensorc.codegen.cpu.squares import transposed_square
 
 ROWS_AHEAD = 24
@@ -52,7 +52,7 @@ def _copy(f: Function, t: Tiles) -> None:
             source = f.at("%b", f.mul(k, "%ldb"), t.scalar)
             target = f.at("%panel", f.mul(k, t.columns), t.scalar)
             for q, mask in enumerate(masks):
-                row = masked_load(f, ops, f.at(source, q * t.lanes, t.scalar), mask)
+                row = read(f, ops, f.at(source, q * t.lanes, t.scalar), mask)
                 f.store(ops.T, row, f.at(target, q * t.lanes, t.scalar), t.dtype.size)
 
 
