@@ -299,9 +299,14 @@ class Instructions:
         return self.from_bits(i.binary("shl", i.plus(exponent, i.c(self.bias)), i.c(self.mantissa)))
 
     @property
+    def lift(self) -> int:
+        """An exponent of 2 by which denormals, and what rounds to them, become normal."""
+        return self.mantissa + 2
+
+    @property
     def vanishing(self) -> int:
         """An exponent of 2 so low that the product with a number below 2 is 0."""
-        return -(self.bias + self.mantissa + 2)
+        return -(self.bias + self.lift)
 
     def scaled(self, x: str, exponent: str) -> str:
         """x · 2^exponent for 1/2 < x < 2 and vanishing <= exponent <= bias + 2; overflow and denormals come right.
@@ -311,10 +316,9 @@ class Instructions:
         hundred cycles.
         """
         i = self.integers
-        lift = self.mantissa + 2
         small = i.compare("slt", exponent, i.c(0))
-        first = self.power_of_two(i.plus(exponent, i.select(small, i.c(lift), i.c(-1))))
-        return self.times(self.times(x, first), self.select(small, self.c(2.0**-lift), self.c(2.0)))
+        first = self.power_of_two(i.plus(exponent, i.select(small, i.c(self.lift), i.c(-1))))
+        return self.times(self.times(x, first), self.select(small, self.c(2.0**-self.lift), self.c(2.0)))
 
     def split_exponent(self, x: str) -> tuple[str, str]:
         """(m, e) with x = m · 2^e, sqrt(1/2) <= m < sqrt(2), e of `self.integers`, for positive normal x."""

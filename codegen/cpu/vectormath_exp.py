@@ -95,9 +95,8 @@ def exp_of_minus_magnitude(o: Instructions, x: str) -> str:
     y = o.plus(s, o.muladd(p, z, s_low))
 
     # Exponents here are not positive: one lift keeps the power of two normal, and a constant takes it back.
-    lift = o.mantissa + 2
-    lifted = o.times(y, o.power_of_two(o.integers.plus(exponent, o.integers.c(lift))))
-    return o.times(lifted, o.c(2.0**-lift))
+    lifted = o.times(y, o.power_of_two(o.integers.plus(exponent, o.integers.c(o.lift))))
+    return o.times(lifted, o.c(2.0**-o.lift))
 
 
 def sigmoid(o: Instructions, x: str) -> str:

@@ -52,10 +52,9 @@ def with_limits(o: Instructions, x: str, y: str) -> str:
 def log(o: Instructions, x: str) -> str:
     """log x; denormals are exact inputs, log(±0) = -inf, log of a negative number is NaN."""
     i = o.integers
-    lift = o.mantissa + 2
     tiny = o.compare("olt", x, o.c(o.smallest_normal))
-    m, e = o.split_exponent(o.select(tiny, o.times(x, o.c(2.0**lift)), x))
-    e = i.minus(e, i.select(tiny, i.c(lift), i.c(0)))
+    m, e = o.split_exponent(o.select(tiny, o.times(x, o.c(2.0**o.lift)), x))
+    e = i.minus(e, i.select(tiny, i.c(o.lift), i.c(0)))
 
     y = log_reduced(o, o.minus(m, o.c(1.0)), whole(o, e))
     return with_limits(o, x, y)

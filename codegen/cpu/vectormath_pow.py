@@ -39,9 +39,8 @@ def pow(o: Instructions, x: str, y: str) -> str:
     """
     a = o.magnitude(x)
     tiny = o.compare("olt", a, o.c(o.smallest_normal))
-    lift = o.mantissa + 2
-    m, e = o.split_exponent(o.select(tiny, o.times(a, o.c(2.0**lift)), a))
-    e = o.integers.minus(e, o.integers.select(tiny, o.integers.c(lift), o.integers.c(0)))
+    m, e = o.split_exponent(o.select(tiny, o.times(a, o.c(2.0**o.lift)), a))
+    e = o.integers.minus(e, o.integers.select(tiny, o.integers.c(o.lift), o.integers.c(0)))
 
     size = _f64(o, m, e, y) if o.dtype is f64 else _f32(o, m, e, y)
     return _with_special_values(o, x, y, a, size)
