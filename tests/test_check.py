@@ -43,18 +43,20 @@ def training(seed: int = 3) -> tuple[Any, list[Any], list[np.ndarray[Any, Any]]]
     return step, [w, table], [rng.normal(size=(4, 5, 6)).astype("f"), np.array([0, 8, 8, 1], "i")]
 
 
+def trained(rare: bool) -> list[bytes]:
+    """What two steps of `training` give, and the variables then."""
+    K.clear_session()
+    step, variables, inputs = training()
+    results = [each for _ in range(2) for each in step([*inputs, np.array(rare)])]
+    return [np.asarray(each).tobytes() for each in (*results, *map(K.get_value, variables))]
+
+
 @pytest.mark.parametrize("rare", [True, False])
 def test_a_sound_program_passes_and_computes_the_same(rare: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run() -> list[bytes]:
-        K.clear_session()
-        step, variables, inputs = training()
-        results = [each for _ in range(2) for each in step([*inputs, np.array(rare)])]
-        return [np.asarray(each).tobytes() for each in (*results, *map(K.get_value, variables))]
-
-    checked = run()
+    checked = trained(rare)
     monkeypatch.setenv("TENSORC_CHECK", "0")
 
-    assert run() == checked
+    assert trained(rare) == checked
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -10,7 +10,7 @@ import pytest
 import stub_cublaslt
 import stub_cudnn
 from fake_gpu import FakeGpu, gpu
-from test_check import training
+from test_check import trained
 from test_cuda_libraries import OnGpu
 
 import tensorc
@@ -55,16 +55,10 @@ def test_a_sound_program_passes_and_computes_the_same(gpu: FakeGpu, rare: bool, 
         stub_cublaslt.install(monkeypatch, OnGpu(gpu))
         stub_cudnn.install(monkeypatch, OnGpu(gpu))
 
-    def run() -> list[bytes]:
-        K.clear_session()
-        step, variables, inputs = training()
-        results = [each for _ in range(2) for each in step([*inputs, np.array(rare)])]
-        return [np.asarray(each).tobytes() for each in (*results, *map(K.get_value, variables))]
-
-    checked = run()
+    checked = trained(rare)
     monkeypatch.setenv("TENSORC_CHECK", "0")
 
-    assert run() == checked
+    assert trained(rare) == checked
 
 
 def test_it_is_asked_for_when_a_function_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
