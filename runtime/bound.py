@@ -10,7 +10,7 @@ import numpy as np
 from tensorc.ir.closing import Closed
 from tensorc.runtime.binding import Binding
 from tensorc.runtime.effects import Effects
-from tensorc.runtime.program import program
+from tensorc.runtime.program import program, program_of
 from tensorc.runtime.random import Stream
 from tensorc.runtime.variable import Cell
 
@@ -38,7 +38,6 @@ def bound(device: str, closed: Closed, pipeline: Pipeline | None, inputs: int, k
         return Binding(program(closed.graph, pipeline), closed, inputs, kept, effects)
     from tensorc.runtime.cuda.binding import CudaBinding
     from tensorc.runtime.cuda.program import CudaProgram
-    from tensorc.runtime.program import program_of
 
     return CudaBinding(program_of(CudaProgram, closed.graph, pipeline), closed, inputs, kept, effects, left)
 
